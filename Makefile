@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The one entry point. Everything that is built goes to build/; what the nested Xen host boots from
+# goes to BLKTAP_CACHE (default ~/.cache/blktap).
+#
+#   KVER     kernel release the module is for (default: the newest installed Debian 6.1 headers)
+#   DESTDIR  root file system to install into (default: this machine)
+#   JOBS     compile jobs at a time (default: one per CPU)
+
+KVER    ?= $(shell ls -d /usr/src/linux-headers-6.1.*-amd64 2>/dev/null | \
+		sed 's/.*linux-headers-//' | sort -V | tail -1)
+DESTDIR ?=
+JOBS    ?= $(shell nproc)
+KDIR    ?= /lib/modules/$(KVER)/build
+
+# Looked up at each use, for `deps` may have just installed the headers.
+export KVER
+
+.DEFAULT_GOAL := help
+.PHONY: help deps all module user tests install uninstall check check-unit check-static \
+	check-system fuzz demo bench dom0 clean print-kver
+
+help: ## List the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+deps: ## Install the Debian packages that building and testing need
+	@scripts/deps
+
+all: module user ## Build what is installed
+
+# --- product --------------------------------------------------------------------------------------
+
+MODULE_BUILD := build/module-$(KVER)
+
+module: ## Build blktap.ko for KVER
+	@test -d $(KDIR)/ || { echo "no kernel headers in $(KDIR): try make deps" >&2; exit 1; }
+	@mkdir -p $(MODULE_BUILD)
+	$(MAKE) -C $(KDIR) M=$(CURDIR)/$(MODULE_BUILD) src=$(CURDIR)/blktap-kmod modules
+
+user: ## Build tapdisk, tap-ctl and the xl preload library
+	cmake -S . -B build/user -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+		-DCMAKE_INSTALL_PREFIX=/usr
+	cmake --build build/user -j $(JOBS) --target tapdisk tap-ctl xlu-tapzc
+
+tests: user ## Build the tests, fuzz targets and micro-benchmarks
+	cmake --build build/user -j $(JOBS)
+
+install: all ## Install into DESTDIR
+	install -D -m 644 $(MODULE_BUILD)/blktap.ko $(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
+	depmod -b $(DESTDIR)/ $(KVER)
+	DESTDIR=$(DESTDIR) cmake --install build/user
+	DESTDIR=$(DESTDIR) xl-config/install.sh
+
+uninstall: ## Undo install
+	DESTDIR=$(DESTDIR) xl-config/install.sh --uninstall
+	xargs -r -a build/user/install_manifest.txt printf '$(DESTDIR)%s\n' | xargs -r rm -f
+	rm -f $(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
+	depmod -b $(DESTDIR)/ $(KVER)
+
+# --- tests ----------------------------------------------------------------------------------------
+
+# `deps` comes first and alone: on a fresh machine nothing else works before it.
+NESTED := tests/system/nested
+
+check: deps ## Run every test
+	scripts/check check-unit check-static check-system
+
+check-static: tests ## Run sparse, cppcheck, clang-tidy and shellcheck
+	scripts/check-static
+
+check-unit: tests ## Run the unit tests
+	ctest --test-dir build/user --output-on-failure
+
+check-system: deps ## Run the cases in a nested Xen host (CASE=name for one)
+	$(MAKE) module tests
+	$(NESTED) --timeout 3600 --out build/system run-cases $(CASE)
+
+fuzz: tests ## Run each fuzz target for FUZZ_SECONDS (default 300)
+	tests/fuzz/run build/user/tests/fuzz
+
+demo: deps ## The main job, end to end, in a nested Xen host
+	$(MAKE) all
+	$(NESTED) --out build/demo demo
+	tests/system/report build/demo
+
+bench: deps ## Compare with blkback and qdisk, in virtual time: build/bench/bench.md
+	$(MAKE) all
+	$(NESTED) --virtual-time --timeout 3600 --out build/bench bench
+	tests/system/report --save build/bench
+
+dom0: deps ## Make the parts of the nested Xen host
+	tests/system/images
+
+print-kver:
+	@echo $(KVER)
+
+clean: ## Remove what was built (the cache stays)
+	rm -rf build

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The module's own header: its objects, and who does what in which context.
+ *
+ * A request's way:  guest_ring (fetch, judge) -> grant (map) -> window (expose)
+ * -> user_ring (announce) -> tapdisk -> user_ring (collect) -> window (revoke)
+ * -> grant (unmap) -> guest_ring (answer). queue.c is the line through them.
+ *
+ * Locks, outermost first:
+ *   vbd.lock              xenbus state, attach, connect, close
+ *   queue.lock            rings and slots
+ *   mmap_lock             of the process that mapped the windows
+ *   windows.populating    one filler of user PTEs at a time; may allocate
+ *   windows.lock          what is visible to user space; a leaf that the mmu
+ *                         notifier takes: never allocate or fault under it
+ */
+#ifndef BLKTAP_H
+#define BLKTAP_H
+
+#include <linux/atomic.h>
+#include <linux/cdev.h>
+#include <linux/device.h>
+#include <linux/list.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/poll.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <xen/grant_table.h>
+#include <xen/xenbus.h>
+
+#include "ring/blkif_decode.h"
+#include "ring/blktap_abi.h"
+#include "ring/ring.h"
+#include "ring/slot.h"
+#include "stats.h"
+
+/* Pages of one vbd: every slot can hold the largest request at the same time. */
+#define BLKTAP_PAGES_PER_VBD (BLKTAP_DEPTH_MAX * BLKTAP_SEGS_MAX)
+#define BLKTAP_SLOT_BYTES    (BLKTAP_SEGS_MAX * PAGE_SIZE)
+#define BLKTAP_WINDOW_BYTES  (BLKTAP_DEPTH_MAX * BLKTAP_SLOT_BYTES)
+
+struct blktap_queue;
+struct blktap_vbd;
+
+enum { BLKTAP_WINDOW_RW, BLKTAP_WINDOW_RO, BLKTAP_WINDOWS };
+
+/* One user mapping of the queue's pages: for guest reads, or for guest writes. */
+struct blktap_window {
+	struct blktap_queue *queue;
+	u8 which;                        /* BLKTAP_WINDOW_*                           */
+	/* under windows.lock */
+	struct mm_struct *mm;            /* NULL: not mapped                          */
+	unsigned long start;             /* user address                              */
+	/* under mmap_lock for writing */
+	unsigned int opens;              /* VMAs that carry this window               */
+	struct mmu_interval_notifier notifier;
+};
+
+struct blktap_windows {
+	struct mutex populating;
+	struct mutex lock;
+	struct blktap_window window[BLKTAP_WINDOWS];
+	struct gnttab_map_grant_ref *map;     /* scratch, under lock; pages of a vbd */
+	struct gnttab_unmap_grant_ref *unmap; /* scratch, under lock; pages of a vbd */
+};
+
+/* One guest request, from its fetch until its answer. */
+struct blktap_slot {
+	struct list_head node;           /* queue.free, queue.done, or a batch on the stack    */
+	struct blkif_request request;    /* the private copy; valid by construction            */
+	u64 arrival;
+	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
+	u16 index;
+	struct page **pages;             /* BLKTAP_SEGS_MAX of the queue's                     */
+	grant_handle_t kernel_handle[BLKTAP_SEGS_MAX];
+	/* under windows.lock */
+	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
+	bool shown;                      /* some page had a user PTE during this use           */
+	DECLARE_BITMAP(live, BLKTAP_SEGS_MAX); /* pages with a user PTE                        */
+	u64 pte[BLKTAP_WINDOWS][BLKTAP_SEGS_MAX]; /* machine addresses of the user PTEs        */
+	bool noted[BLKTAP_WINDOWS];      /* whether `pte` holds                                */
+	grant_handle_t user_handle[BLKTAP_SEGS_MAX];
+};
+
+/* The guest's ring. */
+struct blktap_guest_ring {
+	struct blkif_sring *sring;       /* NULL: not connected                        */
+	const struct blkif_abi *abi;
+	struct ring_consumer requests;
+	u32 responses;                   /* produced; published when they differ from  */
+	u32 published;                   /* what the guest has been shown              */
+	int irq;
+	bool lied;                       /* the guest broke the protocol: never read again */
+	atomic_t eoi_owed;               /* an event came and its source is still masked   */
+	u32 eoi_seen;                    /* requests.seen at the last EOI              */
+};
+
+/* The ring to tapdisk. */
+struct blktap_user_ring {
+	void *descriptors;               /* vmalloc_user; tapdisk maps it read-only    */
+	void *commands;                  /* vmalloc_user; tapdisk writes it            */
+	u32 announced;                   /* requests put on the ring                   */
+	u32 rejected;
+	struct ring_consumer taken;
+};
+
+struct blktap_queue {
+	struct blktap_vbd *vbd;
+	struct mutex lock;
+	struct file *owner;              /* the open that is attached; NULL: orphaned  */
+	bool prefault;
+	bool taking;                     /* new requests are taken off the guest ring  */
+	bool gone;                       /* the vbd is removed: tapdisk shall leave    */
+	struct blktap_guest_ring guest;
+	struct blktap_user_ring user;
+	struct blktap_windows windows;
+
+	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
+	struct slot_state states[BLKTAP_DEPTH_MAX];
+	struct list_head free;
+	struct list_head done;           /* answered or revoked, not yet unmapped      */
+	unsigned int in_use;
+	u64 arrivals;
+
+	struct page **pages;             /* BLKTAP_PAGES_PER_VBD; NULL until attached  */
+	struct gnttab_map_grant_ref *map;     /* scratch */
+	struct gnttab_unmap_grant_ref *unmap; /* scratch */
+	struct page **batch;                  /* scratch */
+
+	wait_queue_head_t wait;          /* tapdisk in poll()                          */
+	bool pending;                    /* there is a reason to call RUN              */
+	wait_queue_head_t idle;          /* woken when the last slot is free           */
+	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
+	unsigned int backoff;
+	bool zombie;                     /* removed with slots in use: free when idle  */
+};
+
+enum blktap_state {
+	BLKTAP_INITWAIT,                 /* waiting for tapdisk and for the frontend   */
+	BLKTAP_CONNECTED,
+	BLKTAP_CLOSING,                  /* draining                                   */
+	BLKTAP_CLOSED,                   /* the frontend may come back                 */
+	BLKTAP_ERROR,                    /* the frontend broke a rule                  */
+};
+
+/* A virtual block device. Lives as long as anything refers to vbd.dev. */
+struct blktap_vbd {
+	struct device dev;               /* /sys/class/blktap/vbd-D-V                  */
+	struct cdev cdev;                /* /dev/blktap/vbd-D-V                        */
+	struct list_head node;           /* of all living vbds, stats.c                */
+	domid_t domid;
+	unsigned int devid;
+	struct mutex lock;
+	struct xenbus_device *xenbus;    /* NULL once removed                          */
+	enum blktap_state state;
+	bool frontend_ready;             /* the frontend has written its keys          */
+	unsigned long close_by;          /* jiffies: when draining turns into revoking */
+	struct delayed_work work;        /* of xenbus.c                                */
+	u64 generation;                  /* attaches so far                            */
+	pid_t tapdisk_pid;
+	u32 disk_flags;
+	u32 physical_sector_size;
+	struct blkif_disk disk;
+	struct blktap_queue queue;
+	struct blktap_stats stats;
+};
+
+extern struct workqueue_struct *blktap_workqueue;
+extern struct class *blktap_class;
+extern unsigned int blktap_max_pages;
+
+/* claim.c: process context */
+int blktap_claim_start(struct xenbus_driver *driver);
+void blktap_claim_stop(struct xenbus_driver *driver);
+
+/* xenbus.c: xenwatch thread, ioctl, workqueue */
+extern struct xenbus_driver blktap_xenbus_driver;
+void blktap_xenbus_connect(struct blktap_vbd *vbd);            /* vbd.lock held */
+void blktap_xenbus_work(struct work_struct *work);
+void blktap_xenbus_kick(struct blktap_vbd *vbd);               /* any context */
+
+/* vbd.c: process context */
+struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int devid);
+int blktap_vbd_show(struct blktap_vbd *vbd);
+void blktap_vbd_hide(struct blktap_vbd *vbd);
+int blktap_vbd_init(void);
+void blktap_vbd_exit(void);
+
+/* chardev.c: tapdisk's context */
+extern const struct file_operations blktap_chardev_operations;
+
+/* queue.c: process context */
+int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd);
+int blktap_queue_alloc_pages(struct blktap_queue *queue);
+void blktap_queue_free(struct blktap_queue *queue);
+int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
+void blktap_queue_finish(struct blktap_queue *queue);          /* queue.lock held */
+void blktap_queue_revoke(struct blktap_queue *queue);          /* queue.lock held */
+void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
+void blktap_queue_wake(struct blktap_queue *queue);            /* any context     */
+
+/* guest_ring.c: everything that touches memory the guest can write. queue.lock held */
+int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t ref, evtchn_port_t port,
+			 const struct blkif_abi *abi);
+void blktap_guest_disconnect(struct blktap_queue *queue);
+int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken);
+void blktap_guest_answer(struct blktap_queue *queue, const struct blkif_request *request,
+			 s16 status);
+void blktap_guest_publish(struct blktap_queue *queue);
+bool blktap_guest_arm(struct blktap_queue *queue);
+
+/* grant.c: kernel mappings of the guest's pages. queue.lock held */
+void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots);
+void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_grant_referenced(const struct blktap_slot *slot);
+
+/* window.c: user mappings of the same pages */
+int blktap_window_init(struct blktap_queue *queue);
+void blktap_window_free(struct blktap_queue *queue);
+int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, int which);
+bool blktap_window_owned_by(struct blktap_queue *queue, const struct mm_struct *mm);
+void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
+void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
+
+/* user_ring.c: everything that tapdisk can see, but the window. queue.lock held */
+int blktap_user_init(struct blktap_queue *queue);
+void blktap_user_free(struct blktap_queue *queue);
+void blktap_user_reset(struct blktap_queue *queue);
+void blktap_user_layout(struct blktap_attach *attach);
+void blktap_user_state(struct blktap_queue *queue, u32 state);
+int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots);
+int blktap_user_collect(struct blktap_queue *queue);
+int blktap_user_mmap_descriptors(struct blktap_queue *queue, struct vm_area_struct *vma);
+int blktap_user_mmap_commands(struct blktap_queue *queue, struct vm_area_struct *vma);
+
+/* orphan.c: what happens when tapdisk does not do it */
+void blktap_orphan_work(struct work_struct *work);
+void blktap_orphan_detach(struct blktap_queue *queue);         /* queue.lock held */
+void blktap_orphan_kick(struct blktap_queue *queue);
+
+#endif

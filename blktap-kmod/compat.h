@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Every test of the kernel's version. The rest of the module is written for the newest. */
+#ifndef BLKTAP_COMPAT_H
+#define BLKTAP_COMPAT_H
+
+#include <linux/device.h>
+#include <linux/mm.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+
+static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags &= ~flags;
+}
+#endif
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
+#define blktap_class_create(name) class_create(THIS_MODULE, (name))
+#else
+#define blktap_class_create(name) class_create(name)
+#endif
+
+/* class.devnode takes a const device since 6.2. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define BLKTAP_DEVNODE_CONST
+#else
+#define BLKTAP_DEVNODE_CONST const
+#endif
+
+#endif

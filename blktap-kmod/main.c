@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Loading and unloading: one visible ladder. */
+#include <linux/module.h>
+#include <xen/features.h>
+#include <xen/xen.h>
+
+#include "blktap.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
+
+struct workqueue_struct *blktap_workqueue;
+
+unsigned int blktap_max_pages = 256 * BLKTAP_PAGES_PER_VBD;
+module_param_named(max_pages, blktap_max_pages, uint, 0644);
+MODULE_PARM_DESC(max_pages,
+		 "guest pages mapped at most, over all disks (each disk reserves 352); a disk that would pass it is refused");
+
+static bool serving;
+
+static int __init blktap_init(void)
+{
+	int err;
+
+	/* Not an error: modules-load.d of a host that also boots bare may list the module. */
+	if (!xen_domain()) {
+		pr_info("blktap: not running on Xen, no guest to serve\n");
+		return 0;
+	}
+	if (xen_feature(XENFEAT_auto_translated_physmap)) {
+		pr_info("blktap: auto-translated back-end domains (PVH, HVM, Arm) are not supported yet, no guest served\n");
+		return 0;
+	}
+
+	blktap_workqueue = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
+	if (!blktap_workqueue)
+		return -ENOMEM;
+	err = blktap_stats_init();
+	if (err)
+		goto no_stats;
+	err = blktap_vbd_init();
+	if (err)
+		goto no_vbds;
+	err = blktap_claim_start(&blktap_xenbus_driver);
+	if (err)
+		goto no_claim;
+	serving = true;
+	return 0;
+
+no_claim:
+	blktap_vbd_exit();
+no_vbds:
+	blktap_stats_exit();
+no_stats:
+	destroy_workqueue(blktap_workqueue);
+	return err;
+}
+
+static void __exit blktap_exit(void)
+{
+	if (!serving)
+		return;
+	blktap_claim_stop(&blktap_xenbus_driver);
+	/* The last work item of a removed vbd may still be on its way out. */
+	destroy_workqueue(blktap_workqueue);
+	blktap_vbd_exit();
+	blktap_stats_exit();
+}
+
+module_init(blktap_init);
+module_exit(blktap_exit);
+
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Xen block back end served by a user-space process without copying");
+MODULE_ALIAS("xen-backend:tap");
+MODULE_ALIAS("xen-backend:vbd3");

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What has to happen when tapdisk does not do it: it died, it lied about being
+ * done, or the vbd is being removed.
+ *
+ * Without a tapdisk the guest's requests fail at once instead of hanging.
+ * Slots keep owner and generation through it, and a new tapdisk may attach.
+ */
+#include <linux/module.h>
+
+#include "blktap.h"
+
+#define BACKOFF_MAX (HZ / 10)
+
+/* Any context. The first time at once, then less and less often while pages stay in use. */
+void blktap_orphan_kick(struct blktap_queue *queue)
+{
+	queue_delayed_work(blktap_workqueue, &queue->work, queue->backoff);
+}
+
+/*
+ * The process that was attached is gone. Its windows went with it, but its
+ * I/O may be in flight (io_uring's outlives the process): such pages are
+ * waited for by the worker, never by the caller.
+ */
+void blktap_orphan_detach(struct blktap_queue *queue)
+{
+	WRITE_ONCE(queue->owner, NULL);
+	blktap_queue_revoke(queue);
+	if (queue->taking)
+		blktap_orphan_kick(queue);
+}
+
+static void refuse_requests(struct blktap_queue *queue)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+	LIST_HEAD(taken);
+	int n = blktap_guest_take(queue, &taken);
+
+	list_for_each_entry_safe(slot, next, &taken, node) {
+		slot->status = BLKIF_RSP_ERROR;
+		blktap_queue_answer(queue, slot);
+	}
+	if (n < 0)
+		blktap_xenbus_kick(queue->vbd);
+	else
+		blktap_guest_publish(queue);
+}
+
+void blktap_orphan_work(struct work_struct *work)
+{
+	struct blktap_queue *queue = container_of(to_delayed_work(work), struct blktap_queue, work);
+	struct blktap_vbd *vbd = queue->vbd;
+	unsigned int before;
+	bool again = false;
+	bool last;
+
+	mutex_lock(&queue->lock);
+	before = queue->in_use;
+	blktap_queue_finish(queue);
+	if (!queue->owner && queue->taking) {
+		refuse_requests(queue);
+		again = blktap_guest_arm(queue);
+	} else if (queue->owner && queue->in_use < before) {
+		/* A request may have stayed on the ring for want of the slots just freed. */
+		blktap_queue_wake(queue);
+	}
+	if (list_empty(&queue->done))
+		queue->backoff = 0;
+	else
+		queue->backoff = clamp(queue->backoff * 2, 1u, (unsigned int)BACKOFF_MAX);
+	if (again || !list_empty(&queue->done))
+		blktap_orphan_kick(queue);
+	last = queue->zombie && !queue->in_use;
+	if (last)
+		queue->zombie = false;
+	mutex_unlock(&queue->lock);
+
+	if (last) {
+		put_device(&vbd->dev);
+		module_put(THIS_MODULE);
+	}
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Counters in sysfs: those of a vbd in /sys/class/blktap/vbd-D-V/statistics,
+ * the totals over living and ended vbds in /sys/devices/blktap/statistics.
+ */
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/sysfs.h>
+
+#include "blktap.h"
+
+static DEFINE_MUTEX(stats_lock);
+static LIST_HEAD(living);
+static struct blktap_stats ended;
+static struct device *root;
+
+struct stat_attribute {
+	struct device_attribute attr;
+	enum blktap_stat stat;
+};
+
+static enum blktap_stat stat_of(struct device_attribute *attr)
+{
+	return container_of(attr, struct stat_attribute, attr)->stat;
+}
+
+static ssize_t show_one(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	struct blktap_vbd *vbd = container_of(dev, struct blktap_vbd, dev);
+
+	return sysfs_emit(buf, "%lld\n", atomic64_read(&vbd->stats.count[stat_of(attr)]));
+}
+
+static ssize_t show_total(struct device *dev, struct device_attribute *attr, char *buf)
+{
+	enum blktap_stat stat = stat_of(attr);
+	struct blktap_vbd *vbd;
+	s64 total;
+
+	mutex_lock(&stats_lock);
+	total = atomic64_read(&ended.count[stat]);
+	list_for_each_entry(vbd, &living, node)
+		total += atomic64_read(&vbd->stats.count[stat]);
+	mutex_unlock(&stats_lock);
+	return sysfs_emit(buf, "%lld\n", total);
+}
+
+#define STAT_ATTRIBUTES(array, show) \
+	static struct stat_attribute array[] = { BLKTAP_STATS(show) }
+#define ONE(name)   { __ATTR(name, 0444, show_one, NULL), BLKTAP_STAT_##name },
+#define TOTAL(name) { __ATTR(name, 0444, show_total, NULL), BLKTAP_STAT_##name },
+
+STAT_ATTRIBUTES(one_attributes, ONE);
+STAT_ATTRIBUTES(total_attributes, TOTAL);
+
+static struct attribute *one_list[BLKTAP_NR_STATS + 1];
+static struct attribute *total_list[BLKTAP_NR_STATS + 1];
+
+const struct attribute_group blktap_stats_group = { .name = "statistics", .attrs = one_list };
+static const struct attribute_group total_group = { .name = "statistics", .attrs = total_list };
+
+int blktap_stats_init(void)
+{
+	int err;
+	int i;
+
+	for (i = 0; i < BLKTAP_NR_STATS; i++) {
+		one_list[i] = &one_attributes[i].attr.attr;
+		total_list[i] = &total_attributes[i].attr.attr;
+	}
+	root = root_device_register("blktap");
+	if (IS_ERR(root))
+		return PTR_ERR(root);
+	err = sysfs_create_group(&root->kobj, &total_group);
+	if (err)
+		root_device_unregister(root);
+	return err;
+}
+
+void blktap_stats_exit(void)
+{
+	sysfs_remove_group(&root->kobj, &total_group);
+	root_device_unregister(root);
+}
+
+void blktap_stats_enter(struct blktap_vbd *vbd)
+{
+	mutex_lock(&stats_lock);
+	list_add(&vbd->node, &living);
+	mutex_unlock(&stats_lock);
+}
+
+/* Called when nothing counts on this vbd any more. */
+void blktap_stats_leave(struct blktap_vbd *vbd)
+{
+	int i;
+
+	mutex_lock(&stats_lock);
+	list_del(&vbd->node);
+	for (i = 0; i < BLKTAP_NR_STATS; i++)
+		atomic64_add(atomic64_read(&vbd->stats.count[i]), &ended.count[i]);
+	mutex_unlock(&stats_lock);
+}

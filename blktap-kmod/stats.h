@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The counters of a vbd: one list, from which the enum, the names and sysfs are made. */
+#ifndef BLKTAP_STATS_H
+#define BLKTAP_STATS_H
+
+#include <linux/atomic.h>
+#include <linux/device.h>
+
+#define BLKTAP_STATS(X)                                                           \
+	X(requests_read)      /* valid requests taken off the guest's ring      */ \
+	X(requests_write)                                                         \
+	X(requests_flush)                                                         \
+	X(requests_barrier)                                                       \
+	X(bytes_read)         /* of requests answered with success              */ \
+	X(bytes_written)                                                          \
+	X(bytes_zero_copy)    /* that moved between guest and store uncopied    */ \
+	X(bytes_copied)       /* that dom0 copied on their way                  */ \
+	X(responses_ok)                                                           \
+	X(responses_error)                                                        \
+	X(bad_requests)       /* refused by the decoder                         */ \
+	X(bad_grants)         /* requests with a grant that Xen would not map   */ \
+	X(lying_producer)     /* ring indices that cannot be                    */ \
+	X(bad_commands)       /* tapdisk broke the protocol                     */ \
+	X(stale_commands)     /* tapdisk answered a request taken back before   */ \
+	X(kernel_map_ops)     /* grants mapped for the kernel                   */ \
+	X(kernel_unmap_ops)                                                       \
+	X(user_map_ops)       /* grants mapped into a window                    */ \
+	X(user_unmap_ops)                                                         \
+	X(hypercalls)         /* grant-table calls, each for many grants        */ \
+	X(runs)               /* doorbells of tapdisk                           */ \
+	X(guest_events)       /* received                                       */ \
+	X(guest_notifies)     /* sent                                           */ \
+	X(tapdisk_wakeups)                                                        \
+	X(busy_waits)         /* finished requests with pages still in use      */ \
+	X(window_faults)
+
+enum blktap_stat {
+#define BLKTAP_STAT_ENUM(name) BLKTAP_STAT_##name,
+	BLKTAP_STATS(BLKTAP_STAT_ENUM)
+#undef BLKTAP_STAT_ENUM
+	BLKTAP_NR_STATS
+};
+
+struct blktap_stats {
+	atomic64_t count[BLKTAP_NR_STATS];
+};
+
+struct blktap_vbd;
+
+/* Adds n to counter `name` of a vbd. Any context. */
+#define blktap_count(vbd, name, n) \
+	atomic64_add((n), &(vbd)->stats.count[BLKTAP_STAT_##name])
+
+extern const struct attribute_group blktap_stats_group;
+
+/* stats.c: process context */
+int blktap_stats_init(void);
+void blktap_stats_exit(void);
+void blktap_stats_enter(struct blktap_vbd *vbd);
+void blktap_stats_leave(struct blktap_vbd *vbd);
+
+#endif

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The rings between the module and tapdisk, which is trusted as little as the
+ * guest: the module writes the descriptor area and never reads it back, and
+ * takes each command into a private copy before it looks at it.
+ */
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+
+#include "blktap.h"
+#include "compat.h"
+#include "trace.h"
+
+#define REQUESTS_AT    sizeof(struct blktap_kernel_head)
+#define SEGMENTS_AT    (REQUESTS_AT + BLKTAP_DEPTH_MAX * sizeof(struct blktap_req))
+#define COMMANDS_AT    sizeof(struct blktap_user_head)
+#define DESCRIPTOR_BYTES \
+	PAGE_ALIGN(SEGMENTS_AT + BLKTAP_PAGES_PER_VBD * sizeof(struct blktap_seg))
+#define COMMAND_BYTES  PAGE_ALIGN(COMMANDS_AT + BLKTAP_COMMANDS * sizeof(struct blktap_cmd))
+
+static struct blktap_kernel_head *kernel_head(struct blktap_queue *queue)
+{
+	return queue->user.descriptors;
+}
+
+static struct blktap_user_head *user_head(struct blktap_queue *queue)
+{
+	return queue->user.commands;
+}
+
+int blktap_user_init(struct blktap_queue *queue)
+{
+	queue->user.descriptors = vmalloc_user(DESCRIPTOR_BYTES);
+	queue->user.commands = vmalloc_user(COMMAND_BYTES);
+	return queue->user.descriptors && queue->user.commands ? 0 : -ENOMEM;
+}
+
+void blktap_user_free(struct blktap_queue *queue)
+{
+	vfree(queue->user.descriptors);
+	vfree(queue->user.commands);
+}
+
+/* A new tapdisk starts with empty rings. No process has them mapped. */
+void blktap_user_reset(struct blktap_queue *queue)
+{
+	struct blktap_kernel_head *head = kernel_head(queue);
+
+	memset(queue->user.descriptors, 0, DESCRIPTOR_BYTES);
+	memset(queue->user.commands, 0, COMMAND_BYTES);
+	queue->user.announced = 0;
+	queue->user.rejected = 0;
+	queue->user.taken.seen = 0;
+	queue->user.taken.size = BLKTAP_COMMANDS;
+	head->magic = BLKTAP_MAGIC;
+	head->abi = BLKTAP_ABI_VERSION;
+}
+
+void blktap_user_layout(struct blktap_attach *attach)
+{
+	attach->depth = BLKTAP_DEPTH_MAX;
+	attach->max_segs = BLKTAP_SEGS_MAX;
+	attach->commands = BLKTAP_COMMANDS;
+	attach->slot_bytes = BLKTAP_SLOT_BYTES;
+	attach->requests_at = REQUESTS_AT;
+	attach->segments_at = SEGMENTS_AT;
+	attach->commands_at = COMMANDS_AT;
+	attach->descriptors_bytes = DESCRIPTOR_BYTES;
+	attach->commands_bytes = COMMAND_BYTES;
+	attach->window_bytes = BLKTAP_WINDOW_BYTES;
+}
+
+void blktap_user_state(struct blktap_queue *queue, u32 state)
+{
+	ring_store_u32(&kernel_head(queue)->state, state);
+}
+
+static u8 user_op(u8 op)
+{
+	switch (op) {
+	case BLKIF_OP_READ:
+		return BLKTAP_OP_READ;
+	case BLKIF_OP_WRITE:
+		return BLKTAP_OP_WRITE;
+	case BLKIF_OP_FLUSH_DISKCACHE:
+		return BLKTAP_OP_FLUSH;
+	default:
+		return BLKTAP_OP_BARRIER;
+	}
+}
+
+static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	struct blktap_vbd *vbd = queue->vbd;
+	const struct blkif_request *request = &slot->request;
+	struct blktap_req *ring = queue->user.descriptors + REQUESTS_AT;
+	struct blktap_seg *seg = queue->user.descriptors + SEGMENTS_AT;
+	unsigned int i;
+
+	seg += slot->index * BLKTAP_SEGS_MAX;
+	for (i = 0; i < request->nr_segs; i++) {
+		seg[i].offset = request->seg[i].offset;
+		seg[i].length = request->seg[i].length;
+	}
+	ring[queue->user.announced++ % BLKTAP_DEPTH_MAX] = (struct blktap_req) {
+		.sector = request->sector,
+		.bytes = request->bytes,
+		.generation = slot_offer(&queue->states[slot->index]),
+		.slot = slot->index,
+		.op = user_op(request->op),
+		.nr_segs = request->nr_segs,
+		.arrival = slot->arrival,
+	};
+	trace_blktap_announce(vbd->domid, vbd->devid, slot->index, request->op, request->sector,
+			      request->bytes, 0);
+}
+
+/* Gives all `slots` to tapdisk, in order, and empties the list. Returns how many. */
+int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+	int count = 0;
+
+	list_for_each_entry_safe(slot, next, slots, node) {
+		announce_one(queue, slot);
+		/* A slot that tapdisk owns is in no list: its answer names it. */
+		list_del_init(&slot->node);
+		count++;
+	}
+	/* tapdisk that sees the index sees the entries. */
+	ring_store_release_u32(&kernel_head(queue)->req_prod, queue->user.announced);
+	return count;
+}
+
+static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd)
+{
+	struct blktap_vbd *vbd = queue->vbd;
+	enum cmd_verdict verdict = cmd_judge(cmd, queue->states, BLKTAP_DEPTH_MAX);
+	struct blktap_slot *slot;
+
+	if (verdict == CMD_STALE) {
+		blktap_count(vbd, stale_commands, 1);
+		return;
+	}
+	if (verdict != CMD_VALID) {
+		blktap_count(vbd, bad_commands, 1);
+		ring_store_u32(&kernel_head(queue)->rejected, ++queue->user.rejected);
+		pr_warn_ratelimited("blktap: vbd-%u-%u: tapdisk's command refused: verb %u, slot %u, verdict %d\n",
+				    vbd->domid, vbd->devid, cmd->verb, cmd->slot, verdict);
+		return;
+	}
+	queue->states[cmd->slot].owner = SLOT_KERNEL;
+	slot = &queue->slots[cmd->slot];
+	if (cmd->result == -EOPNOTSUPP)
+		slot->status = BLKIF_RSP_EOPNOTSUPP;
+	else if (cmd->result)
+		slot->status = BLKIF_RSP_ERROR;
+	list_add_tail(&slot->node, &queue->done);
+	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
+			     slot->request.sector, slot->request.bytes, cmd->result);
+}
+
+/* Takes tapdisk's commands. -EPROTO: its index cannot be, nothing was taken. */
+int blktap_user_collect(struct blktap_queue *queue)
+{
+	struct blktap_user_ring *user = &queue->user;
+	const struct blktap_cmd *ring = user->commands + COMMANDS_AT;
+	struct blktap_cmd cmd;
+	int n = ring_available(&user->taken, &user_head(queue)->cmd_prod);
+
+	if (n < 0) {
+		blktap_count(queue->vbd, bad_commands, 1);
+		return n;
+	}
+	while (n--) {
+		ring_copy_in(&cmd, &ring[ring_position(&user->taken)], sizeof(cmd));
+		user->taken.seen++;
+		collect_one(queue, &cmd);
+	}
+	/* tapdisk may reuse the entries once it sees this: our copies are made. */
+	ring_store_release_u32(&kernel_head(queue)->cmd_cons, user->taken.seen);
+	return 0;
+}
+
+int blktap_user_mmap_descriptors(struct blktap_queue *queue, struct vm_area_struct *vma)
+{
+	if (vma->vm_end - vma->vm_start != DESCRIPTOR_BYTES)
+		return -EINVAL;
+	if (vma->vm_flags & (VM_WRITE | VM_EXEC))
+		return -EPERM;
+	vm_flags_clear(vma, VM_MAYWRITE | VM_MAYEXEC);
+	return remap_vmalloc_range(vma, queue->user.descriptors, 0);
+}
+
+int blktap_user_mmap_commands(struct blktap_queue *queue, struct vm_area_struct *vma)
+{
+	if (vma->vm_end - vma->vm_start != COMMAND_BYTES || !(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EPERM;
+	vm_flags_clear(vma, VM_MAYEXEC);
+	return remap_vmalloc_range(vma, queue->user.commands, 0);
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The vbd as an object: its life, its device node, its attributes in sysfs. */
+#include <linux/fs.h>
+#include <linux/idr.h>
+#include <linux/slab.h>
+
+#include "blktap.h"
+#include "compat.h"
+
+#define VBDS_MAX 4096
+
+struct class *blktap_class;
+static dev_t first_number;
+static DEFINE_IDA(minors);
+
+static struct blktap_vbd *to_vbd(struct device *dev)
+{
+	return container_of(dev, struct blktap_vbd, dev);
+}
+
+static const char *const state_names[] = {
+	[BLKTAP_INITWAIT] = "initwait",
+	[BLKTAP_CONNECTED] = "connected",
+	[BLKTAP_CLOSING] = "closing",
+	[BLKTAP_CLOSED] = "closed",
+	[BLKTAP_ERROR] = "error",
+};
+
+#define SHOW(name, format, value)                                                            \
+	static ssize_t name##_show(struct device *dev, struct device_attribute *attr,        \
+				   char *buf)                                                \
+	{                                                                                    \
+		const struct blktap_vbd *vbd = to_vbd(dev);                                  \
+		return sysfs_emit(buf, format "\n", value);                                  \
+	}                                                                                    \
+	static DEVICE_ATTR_RO(name)
+
+SHOW(domid, "%u", vbd->domid);
+SHOW(devid, "%u", vbd->devid);
+SHOW(state, "%s", state_names[READ_ONCE(vbd->state)]);
+SHOW(attached, "%d", READ_ONCE(vbd->queue.owner) != NULL);
+SHOW(tapdisk_pid, "%d", READ_ONCE(vbd->tapdisk_pid));
+SHOW(generation, "%llu", READ_ONCE(vbd->generation));
+SHOW(sectors, "%llu", READ_ONCE(vbd->disk.sectors));
+SHOW(sector_size, "%u", READ_ONCE(vbd->disk.sector_size));
+SHOW(in_flight, "%u", READ_ONCE(vbd->queue.in_use));
+
+static struct attribute *vbd_attributes[] = {
+	&dev_attr_domid.attr,       &dev_attr_devid.attr,      &dev_attr_state.attr,
+	&dev_attr_attached.attr,    &dev_attr_tapdisk_pid.attr, &dev_attr_generation.attr,
+	&dev_attr_sectors.attr,     &dev_attr_sector_size.attr, &dev_attr_in_flight.attr,
+	NULL
+};
+
+static const struct attribute_group vbd_group = { .attrs = vbd_attributes };
+static const struct attribute_group *vbd_groups[] = { &vbd_group, &blktap_stats_group, NULL };
+
+static void release(struct device *dev)
+{
+	struct blktap_vbd *vbd = to_vbd(dev);
+
+	blktap_stats_leave(vbd);
+	blktap_queue_free(&vbd->queue);
+	if (dev->devt)
+		ida_free(&minors, MINOR(dev->devt));
+	kfree(vbd);
+}
+
+/* A vbd that nobody can see yet. The caller's reference is dropped by put_device(&vbd->dev). */
+struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int devid)
+{
+	struct blktap_vbd *vbd = kzalloc(sizeof(*vbd), GFP_KERNEL);
+	int minor;
+	int err;
+
+	if (!vbd)
+		return ERR_PTR(-ENOMEM);
+	vbd->xenbus = xenbus;
+	vbd->domid = xenbus->otherend_id;
+	vbd->devid = devid;
+	mutex_init(&vbd->lock);
+	INIT_DELAYED_WORK(&vbd->work, blktap_xenbus_work);
+	device_initialize(&vbd->dev);
+	vbd->dev.class = blktap_class;
+	vbd->dev.groups = vbd_groups;
+	vbd->dev.release = release;
+	blktap_stats_enter(vbd);
+
+	err = blktap_queue_init(&vbd->queue, vbd);
+	if (err)
+		goto put;
+	minor = ida_alloc_max(&minors, VBDS_MAX - 1, GFP_KERNEL);
+	if (minor < 0) {
+		err = minor;
+		goto put;
+	}
+	vbd->dev.devt = MKDEV(MAJOR(first_number), minor);
+	err = dev_set_name(&vbd->dev, "vbd-%u-%u", vbd->domid, devid);
+	if (err)
+		goto put;
+	return vbd;
+
+put:
+	put_device(&vbd->dev);
+	return ERR_PTR(err);
+}
+
+/* The device node and the sysfs directory appear. */
+int blktap_vbd_show(struct blktap_vbd *vbd)
+{
+	cdev_init(&vbd->cdev, &blktap_chardev_operations);
+	vbd->cdev.owner = THIS_MODULE;
+	return cdev_device_add(&vbd->cdev, &vbd->dev);
+}
+
+/* They disappear; a process that has the node open keeps it and the vbd. */
+void blktap_vbd_hide(struct blktap_vbd *vbd)
+{
+	cdev_device_del(&vbd->cdev, &vbd->dev);
+}
+
+static char *devnode(BLKTAP_DEVNODE_CONST struct device *dev, umode_t *mode)
+{
+	return kasprintf(GFP_KERNEL, "blktap/%s", dev_name(dev));
+}
+
+int blktap_vbd_init(void)
+{
+	int err = alloc_chrdev_region(&first_number, 0, VBDS_MAX, "blktap");
+
+	if (err)
+		return err;
+	blktap_class = blktap_class_create("blktap");
+	if (IS_ERR(blktap_class)) {
+		unregister_chrdev_region(first_number, VBDS_MAX);
+		return PTR_ERR(blktap_class);
+	}
+	blktap_class->devnode = devnode;
+	return 0;
+}
+
+void blktap_vbd_exit(void)
+{
+	class_destroy(blktap_class);
+	unregister_chrdev_region(first_number, VBDS_MAX);
+	ida_destroy(&minors);
+}

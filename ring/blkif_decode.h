@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * From a guest's ring entry to a request that is valid by construction, and
+ * from an answer to a ring entry.
+ *
+ * The guest may change its entry at any moment, so decoding has two steps:
+ * blkif_fetch() reads every shared byte once into a private copy;
+ * blkif_decode() judges only that copy. What blkif_decode() lets through
+ * needs no second check: the range lies inside the disk, every segment inside
+ * its page, and all arithmetic on it has been shown not to overflow.
+ */
+#ifndef RING_BLKIF_DECODE_H
+#define RING_BLKIF_DECODE_H
+
+#include "barrier.h"
+#include "blkif_wire.h"
+
+/* A private copy of one entry. Aligned for the loads of every ABI. */
+struct blkif_entry {
+	__u8 bytes[BLKIF_ENTRY_BYTES_MAX];
+} __attribute__((aligned(8)));
+
+/* What requests are checked against; fixed while the ring is connected. */
+struct blkif_disk {
+	__u64 sectors;     /* capacity, units of 512 B                        */
+	__u32 sector_size; /* logical block in bytes: power of two, 512..4096 */
+	bool read_only;
+};
+
+struct blkif_segment {
+	__u32 gref;
+	__u16 offset; /* bytes into the page          */
+	__u16 length; /* bytes, 512..4096, never zero */
+};
+
+/* A request that may be acted upon. */
+struct blkif_request {
+	__u64 id;     /* the guest's name for it, returned unread               */
+	__u64 sector; /* units of 512 B; sector + bytes/512 <= disk.sectors     */
+	__u32 bytes;  /* sum of all lengths; 0 only for flush and barrier       */
+	__u8 op;      /* READ, WRITE, WRITE_BARRIER or FLUSH_DISKCACHE          */
+	__u8 nr_segs; /* 0..BLKIF_SEGS_PER_REQUEST                              */
+	struct blkif_segment seg[BLKIF_SEGS_PER_REQUEST];
+};
+
+/* Why a request was refused. The order is that of the checks. */
+enum blkif_verdict {
+	BLKIF_VALID = 0,
+	BLKIF_UNKNOWN_OPERATION,
+	BLKIF_READ_ONLY_DISK,
+	BLKIF_BAD_SEGMENT_COUNT,
+	BLKIF_BAD_SEGMENT,   /* sectors outside the page, or first after last    */
+	BLKIF_MISALIGNED,    /* not a multiple of the disk's logical block       */
+	BLKIF_OUT_OF_RANGE,  /* past the end of the disk                         */
+};
+
+/* The status that the guest gets for a refused request. */
+static inline __s16 blkif_refusal(enum blkif_verdict verdict)
+{
+	return verdict == BLKIF_UNKNOWN_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
+}
+
+static inline const void *blkif_entry_at(const struct blkif_abi *abi,
+					 const struct blkif_sring *ring, __u32 position)
+{
+	return (const __u8 *)(ring + 1) + (size_t)position * abi->entry_bytes;
+}
+
+/* Copies entry number `position` (already reduced to the ring's size) out of the shared ring. */
+static inline void blkif_fetch(struct blkif_entry *copy, const struct blkif_abi *abi,
+			       const struct blkif_sring *ring, __u32 position)
+{
+	ring_copy_in(copy->bytes, blkif_entry_at(abi, ring, position), abi->request_bytes);
+}
+
+static inline __u64 blkif_entry_u64(const struct blkif_entry *entry, __u32 at)
+{
+	__u64 value;
+
+	__builtin_memcpy(&value, entry->bytes + at, sizeof(value));
+	return value;
+}
+
+static inline bool blkif_op_writes(__u8 op)
+{
+	return op != BLKIF_OP_READ;
+}
+
+/* Checks one segment and turns sectors into bytes. */
+static inline enum blkif_verdict blkif_decode_segment(struct blkif_segment *seg,
+						      const __u8 *wire, __u32 sector_size)
+{
+	struct blkif_wire_segment copy;
+
+	__builtin_memcpy(&copy, wire, sizeof(copy));
+	if (copy.last_sect >= RING_SECTORS_PER_PAGE || copy.first_sect > copy.last_sect)
+		return BLKIF_BAD_SEGMENT;
+	seg->gref = copy.gref;
+	seg->offset = (__u16)(copy.first_sect * RING_SECTOR_SIZE);
+	seg->length = (__u16)((copy.last_sect - copy.first_sect + 1u) * RING_SECTOR_SIZE);
+	if ((seg->offset | seg->length) & (sector_size - 1))
+		return BLKIF_MISALIGNED;
+	return BLKIF_VALID;
+}
+
+/*
+ * Judges a private copy and fills `request`.
+ *
+ * `request->id` and `request->op` are filled whatever the verdict, because a
+ * refusal has to be answered under the guest's own id. The handle field is
+ * not compared with anything: the ring already says which disk is meant, the
+ * field is too narrow for extended device numbers, and no back end reads it.
+ * Discard and indirect requests are unknown operations as long as they are
+ * not offered to the guest.
+ */
+static inline enum blkif_verdict blkif_decode(struct blkif_request *request,
+					      const struct blkif_abi *abi,
+					      const struct blkif_entry *entry,
+					      const struct blkif_disk *disk)
+{
+	enum blkif_verdict verdict;
+	__u32 i;
+
+	request->id = blkif_entry_u64(entry, abi->id);
+	request->op = entry->bytes[BLKIF_AT_OPERATION];
+	request->sector = blkif_entry_u64(entry, abi->sector);
+	request->nr_segs = entry->bytes[BLKIF_AT_NR_SEGMENTS];
+	request->bytes = 0;
+
+	switch (request->op) {
+	case BLKIF_OP_READ:
+	case BLKIF_OP_WRITE:
+		if (!request->nr_segs)
+			return BLKIF_BAD_SEGMENT_COUNT;
+		break;
+	case BLKIF_OP_WRITE_BARRIER:
+	case BLKIF_OP_FLUSH_DISKCACHE:
+		break; /* may come without data */
+	default:
+		return BLKIF_UNKNOWN_OPERATION;
+	}
+
+	/* A flush without data changes nothing, so a read-only disk may be asked for it. */
+	if (disk->read_only && blkif_op_writes(request->op) && request->nr_segs)
+		return BLKIF_READ_ONLY_DISK;
+	if (request->nr_segs > BLKIF_SEGS_PER_REQUEST)
+		return BLKIF_BAD_SEGMENT_COUNT;
+
+	for (i = 0; i < request->nr_segs; i++) {
+		verdict = blkif_decode_segment(&request->seg[i], entry->bytes + abi->segments +
+					       i * sizeof(struct blkif_wire_segment),
+					       disk->sector_size);
+		if (verdict != BLKIF_VALID)
+			return verdict;
+		request->bytes += request->seg[i].length;
+	}
+
+	/* A request without data names no sectors; whatever it says there is not looked at. */
+	if (!request->nr_segs) {
+		request->sector = 0;
+		return BLKIF_VALID;
+	}
+	if (request->sector & (disk->sector_size / RING_SECTOR_SIZE - 1))
+		return BLKIF_MISALIGNED;
+	/* Subtracting on the right keeps a huge sector number from wrapping round. */
+	if (request->sector > disk->sectors ||
+	    request->bytes / RING_SECTOR_SIZE > disk->sectors - request->sector)
+		return BLKIF_OUT_OF_RANGE;
+	return BLKIF_VALID;
+}
+
+/*
+ * Writes a response over entry number `position`. All of its bytes are
+ * written, so nothing of ours leaks through the padding; the caller publishes
+ * it by a release store of rsp_prod.
+ */
+static inline void blkif_put_response(const struct blkif_abi *abi, struct blkif_sring *ring,
+				      __u32 position, __u64 id, __u8 op, __s16 status)
+{
+	__u8 response[BLKIF_RESPONSE_BYTES_MAX] = { 0 };
+	__u8 *at = (__u8 *)(ring + 1) + (size_t)position * abi->entry_bytes;
+
+	__builtin_memcpy(response + BLKIF_AT_RESPONSE_ID, &id, sizeof(id));
+	response[BLKIF_AT_RESPONSE_OPERATION] = op;
+	__builtin_memcpy(response + BLKIF_AT_RESPONSE_STATUS, &status, sizeof(status));
+	__builtin_memcpy(at, response, abi->response_bytes);
+}
+
+#endif

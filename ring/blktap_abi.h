@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The boundary between blktap.ko and tapdisk.
+ *
+ * One vbd is one character device, /dev/blktap/vbd-D-V (D: the frontend's
+ * domain id, V: its device number). One open of it serves one queue:
+ *
+ *     fd = open("/dev/blktap/vbd-D-V", O_RDWR | O_CLOEXEC)
+ *     ioctl(fd, BLKTAP_IOC_ATTACH, &attach)    says what the disk is, learns the layout
+ *     mmap(fd, ...)                            four areas, see below
+ *     loop: poll(fd); ioctl(fd, BLKTAP_IOC_RUN, flags)
+ *     close(fd)                                detaches
+ *
+ * Everything else happens in shared memory:
+ *
+ *     area          offset                   tapdisk    holds
+ *     descriptors   BLKTAP_MAP_DESCRIPTORS   read-only  struct blktap_kernel_head, request ring,
+ *                                                       segment table
+ *     commands      BLKTAP_MAP_COMMANDS      read-write struct blktap_user_head, command ring
+ *     window RW     BLKTAP_MAP_WINDOW_RW     read-write pages of guest reads (tapdisk fills them)
+ *     window RO     BLKTAP_MAP_WINDOW_RO     read-only  pages of guest writes
+ *
+ * A guest request occupies a *slot* from the moment the module takes it off
+ * the guest's ring until the guest has its answer. Slot s owns the bytes
+ * [s * slot_bytes, (s + 1) * slot_bytes) of both windows; page i of the request
+ * is page i of that range. The pages are the guest's own, visible only while
+ * tapdisk owns the slot: an access outside that time is a SIGBUS, an O_DIRECT
+ * I/O to it ends with EFAULT. The windows must be mapped as a whole with
+ * MAP_SHARED, and all calls must come from the process that mapped them.
+ *
+ * BLKTAP_IOC_RUN is the one doorbell of both directions, and the module works
+ * only inside it, in tapdisk's own context: it takes tapdisk's commands,
+ * withdraws the finished slots' pages, answers the guest, takes the guest's
+ * new requests, maps them and puts them on the request ring. A poll() that
+ * says readable means: call RUN. POLLHUP means: the vbd is gone, answer what is
+ * owned, then exit.
+ *
+ * Neither side trusts the other's indices; entries are copied once and the
+ * copy is validated. Fields named `reserved` are zero and checked. All numbers
+ * have this machine's byte order.
+ */
+#ifndef RING_BLKTAP_ABI_H
+#define RING_BLKTAP_ABI_H
+
+#include "types.h"
+#include <linux/ioctl.h>
+
+/* Raised by any change that an older peer could misread. A mismatch refuses the attach. */
+#define BLKTAP_ABI_VERSION 1u
+
+#define BLKTAP_MAGIC 0x70617462u /* "btap" */
+
+/* Bounds that both sides may rely on when they size their tables. */
+#define BLKTAP_DEPTH_MAX       32u  /* slots of one queue: one ring page holds 32 */
+#define BLKTAP_SEGS_MAX        11u  /* pages of one request                       */
+#define BLKTAP_COMMANDS        64u  /* entries of the command ring                */
+
+/*
+ * Features. tapdisk asks for a set in blktap_attach.features; a bit that the
+ * module does not know refuses the attach.
+ *
+ * BLKTAP_FEATURE_PREFAULT: the module makes a request's pages visible in the
+ * window before it announces it. Without it they appear at the first access to
+ * any of them (all pages of the slot at once), and a request that is never
+ * looked at is never mapped. On: cheaper when every request is touched. Off:
+ * cheaper when most are not.
+ */
+#define BLKTAP_FEATURE_PREFAULT  (1ull << 0)
+#define BLKTAP_FEATURES_KNOWN    BLKTAP_FEATURE_PREFAULT
+
+/* What the disk is: blktap_attach.disk_flags. */
+#define BLKTAP_DISK_READ_ONLY  (1u << 0) /* writes are refused before tapdisk sees them        */
+#define BLKTAP_DISK_CDROM      (1u << 1)
+#define BLKTAP_DISK_REMOVABLE  (1u << 2)
+#define BLKTAP_DISK_FLUSH      (1u << 3) /* offer flush and barrier: tapdisk makes data durable */
+#define BLKTAP_DISK_BUFFERED   (1u << 4) /* the page cache copies: data is counted as copied    */
+#define BLKTAP_DISK_KNOWN      0x1fu
+
+/* Argument of BLKTAP_IOC_ATTACH. */
+struct blktap_attach {
+	/* in */
+	__u32 abi;                  /* BLKTAP_ABI_VERSION                               */
+	__u32 disk_flags;           /* BLKTAP_DISK_*                                    */
+	__u64 features;             /* BLKTAP_FEATURE_*                                 */
+	__u64 sectors;              /* capacity, units of 512 B; not zero               */
+	__u32 sector_size;          /* logical block, bytes: power of two, 512..4096    */
+	__u32 physical_sector_size; /* bytes: power of two, >= sector_size              */
+	__u32 queue;                /* 0                                                */
+	__u32 reserved_in;
+	/* out */
+	__u64 generation;           /* counts the attaches of this vbd, from 1          */
+	__u32 depth;                /* slots, <= BLKTAP_DEPTH_MAX, power of two         */
+	__u32 max_segs;             /* pages of one slot, <= BLKTAP_SEGS_MAX            */
+	__u32 commands;             /* entries of the command ring, power of two        */
+	__u32 slot_bytes;           /* of either window                                 */
+	__u32 requests_at;          /* descriptor area: bytes from its start            */
+	__u32 segments_at;          /* descriptor area: bytes from its start            */
+	__u32 commands_at;          /* command area: bytes from its start               */
+	__u32 descriptors_bytes;    /* size of the descriptor area, for mmap            */
+	__u32 commands_bytes;       /* size of the command area, for mmap               */
+	__u32 disk_flags_out;       /* what was agreed: READ_ONLY may have been added   */
+	__u64 window_bytes;         /* size of each window, for mmap                    */
+};
+
+#define BLKTAP_IOC_ATTACH _IOWR('b', 0x40, struct blktap_attach)
+
+/*
+ * The doorbell. The argument is BLKTAP_RUN_* flags; the result is the number
+ * of requests put on the request ring, or -1 with errno:
+ *   ENXIO   nothing attached through this fd      EPERM  not the process that mapped the windows
+ *   EPROTO  the command ring's index is a lie     EINTR  nothing was done
+ *   ENODEV  the vbd is gone; owned slots have been taken back
+ */
+#define BLKTAP_IOC_RUN _IO('b', 0x41)
+
+/*
+ * Ask for events before returning: after this the caller may sleep in poll(),
+ * and the next guest request wakes it. Without it the guest is not asked to
+ * send events, which is right for a caller that will call again by itself.
+ */
+#define BLKTAP_RUN_ARM    (1u << 0)
+
+/*
+ * Take no new requests: they stay on the guest's ring. For a caller that is about to leave and
+ * wants to answer what it owns.
+ */
+#define BLKTAP_RUN_HOLD   (1u << 1)
+#define BLKTAP_RUN_KNOWN  (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)
+
+/* mmap offsets. Far apart, so that each area can grow. */
+#define BLKTAP_MAP_DESCRIPTORS  0x000000000ull
+#define BLKTAP_MAP_COMMANDS     0x100000000ull
+#define BLKTAP_MAP_WINDOW_RW    0x200000000ull
+#define BLKTAP_MAP_WINDOW_RO    0x300000000ull
+
+/* Head of the descriptor area. The module writes it, tapdisk reads. */
+struct blktap_kernel_head {
+	__u32 magic;       /* BLKTAP_MAGIC                                        */
+	__u32 abi;         /* BLKTAP_ABI_VERSION                                  */
+	__u32 req_prod;    /* requests announced; free-running                    */
+	__u32 cmd_cons;    /* commands taken; free-running                        */
+	__u32 rejected;    /* commands refused since the attach; free-running     */
+	__u32 state;       /* BLKTAP_STATE_*                                      */
+	__u32 reserved[10];
+};
+
+#define BLKTAP_STATE_WAITING    0u /* no frontend on the other end yet, or not any more */
+#define BLKTAP_STATE_CONNECTED  1u
+#define BLKTAP_STATE_CLOSING    2u /* no new requests; answer what is owned             */
+#define BLKTAP_STATE_GONE       3u /* the vbd is removed                                */
+
+/* Head of the command area. tapdisk writes it, the module reads. */
+struct blktap_user_head {
+	__u32 cmd_prod;    /* commands produced; free-running */
+	__u32 reserved[15];
+};
+
+/* What a request asks for: blktap_req.op. */
+#define BLKTAP_OP_READ     0u /* fill the segments from the image                              */
+#define BLKTAP_OP_WRITE    1u /* write the segments to the image                               */
+#define BLKTAP_OP_FLUSH    2u /* make everything answered so far durable, then as WRITE if it
+				 has data                                                      */
+#define BLKTAP_OP_BARRIER  3u /* as FLUSH, but first wait for everything announced before, hold
+				 everything announced after, and make its own data durable too */
+
+/* One announced request. Valid until tapdisk answers its slot. */
+struct blktap_req {
+	__u64 sector;    /* first sector, units of 512 B                                  */
+	__u32 bytes;     /* sum over the segments; whole logical blocks; inside the disk  */
+	__u32 generation;/* of the slot: echoed in the answer                             */
+	__u16 slot;      /* echoed in the answer                                          */
+	__u8 op;         /* BLKTAP_OP_*                                                   */
+	__u8 nr_segs;    /* entries of segment table row `slot`                           */
+	__u32 reserved0;
+	__u64 arrival;   /* order in which the guest's requests were taken                */
+	__u64 reserved[4];
+};
+
+/* Segment table: blktap_seg[depth][max_segs]. Segment i lies in page i of the slot. */
+struct blktap_seg {
+	__u16 offset;    /* bytes into the page; multiple of the logical block            */
+	__u16 length;    /* bytes, 512..4096; never across the end of the page            */
+};
+
+/* Verbs: blktap_cmd.verb. */
+#define BLKTAP_CMD_COMPLETE  1u /* `slot` is done with `result`; tapdisk gives the slot back */
+
+/* One command of tapdisk. */
+struct blktap_cmd {
+	__u8 verb;        /* BLKTAP_CMD_*                                            */
+	__u8 flags;       /* 0                                                       */
+	__u16 slot;
+	__u32 generation; /* as announced                                            */
+	__s32 result;     /* COMPLETE: 0, or a negative errno (-1..-4095);
+			     -EOPNOTSUPP is passed on to the guest as such           */
+	__u32 reserved0;
+	__u64 reserved[2];
+};
+
+#endif

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Who owns a slot, and the judgement on tapdisk's commands.
+ *
+ * Each arrow has one writer, the module; tapdisk only asks:
+ *
+ *     FREE --take--> KERNEL --offer--> TAPDISK --answer--> KERNEL --free--> FREE
+ *                                         \--revoke--------^
+ *
+ * The generation changes with every offer, so an answer that arrives late, for
+ * an earlier use of the slot, is recognised and does nothing.
+ */
+#ifndef RING_SLOT_H
+#define RING_SLOT_H
+
+#include "blktap_abi.h"
+
+enum slot_owner {
+	SLOT_FREE = 0,
+	SLOT_KERNEL,
+	SLOT_TAPDISK,
+};
+
+struct slot_state {
+	__u32 generation;
+	__u8 owner; /* enum slot_owner */
+};
+
+enum cmd_verdict {
+	CMD_VALID = 0,
+	CMD_STALE,        /* an earlier generation, or a slot taken back: ignore, count     */
+	CMD_UNKNOWN_VERB, /* this and the following are breaches: refuse, count             */
+	CMD_UNKNOWN_FLAG,
+	CMD_RESERVED_SET,
+	CMD_NO_SUCH_SLOT,
+	CMD_NOT_OWNED,    /* never offered in this generation, or answered already          */
+	CMD_BAD_RESULT,
+};
+
+/* Gives the slot to tapdisk under a new generation, which it returns. Never 0. */
+static inline __u32 slot_offer(struct slot_state *slot)
+{
+	slot->owner = SLOT_TAPDISK;
+	if (++slot->generation == 0)
+		slot->generation = 1;
+	return slot->generation;
+}
+
+/* Takes the slot back unanswered: whatever tapdisk still says about this offer is stale. */
+static inline void slot_revoke(struct slot_state *slot)
+{
+	slot->owner = SLOT_KERNEL;
+	slot->generation++;
+}
+
+/* Judges a private copy of a command against the slots. Changes nothing. */
+static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
+					 const struct slot_state *slots, __u32 depth)
+{
+	const struct slot_state *slot;
+
+	if (cmd->verb != BLKTAP_CMD_COMPLETE)
+		return CMD_UNKNOWN_VERB;
+	if (cmd->flags)
+		return CMD_UNKNOWN_FLAG;
+	if (cmd->reserved0 || cmd->reserved[0] || cmd->reserved[1])
+		return CMD_RESERVED_SET;
+	if (cmd->slot >= depth)
+		return CMD_NO_SUCH_SLOT;
+	if (cmd->result > 0 || cmd->result < -4095)
+		return CMD_BAD_RESULT;
+	slot = &slots[cmd->slot];
+	if (cmd->generation != slot->generation)
+		return CMD_STALE;
+	if (slot->owner != SLOT_TAPDISK)
+		return CMD_NOT_OWNED;
+	return CMD_VALID;
+}
+
+#endif

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Every bound of tapdisk, and the proof that they fit together. All memory of the data path is
+// sized from here and taken before the first request.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "ring/blktap_abi.h"
+
+namespace tapdisk {
+
+inline constexpr unsigned kSectorSize = RING_SECTOR_SIZE;
+inline constexpr unsigned kSectorSizeMax = RING_PAGE_SIZE;
+
+// One queue; the module may grant fewer slots, never more.
+inline constexpr unsigned kSlotsMax = BLKTAP_DEPTH_MAX;
+inline constexpr unsigned kSegsMax = BLKTAP_SEGS_MAX;
+inline constexpr std::uint32_t kRequestBytesMax = kSegsMax * RING_PAGE_SIZE;
+
+// A request on a raw image is one I/O on one file.
+inline constexpr unsigned kIosPerRequestMax = 1;
+// One fdatasync runs at a time; flushes that arrive meanwhile share the next one.
+inline constexpr unsigned kSyncsMax = 1;
+// The vbd's device and the order to stop.
+inline constexpr unsigned kWatchesMax = 2;
+inline constexpr unsigned kEngineDepth = 64;
+
+static_assert(kSlotsMax * kIosPerRequestMax + kSyncsMax + kWatchesMax <= kEngineDepth,
+              "an engine can take whatever the queue may start, so starting never waits or fails");
+static_assert((kEngineDepth & (kEngineDepth - 1)) == 0, "io_uring wants a power of two");
+static_assert(kSlotsMax <= BLKTAP_COMMANDS,
+              "every slot can be answered between two doorbells, so answering never waits");
+static_assert((kSlotsMax & (kSlotsMax - 1)) == 0, "slot numbers are masked in the held queue");
+
+// Finishing a barrier answers it and may let all held requests go; each causes one action.
+inline constexpr unsigned kActionsMax = kSlotsMax + 2;
+
+// How long in-flight I/O may hold up an exit. The unit's stop timeout is longer.
+inline constexpr int kDrainLimitMs = 10'000;
+// A pause before I/O that the kernel had no memory for is tried again.
+inline constexpr int kRetryPauseMs = 1;
+
+// Control socket.
+inline constexpr std::size_t kControlLineMax = 4096;
+inline constexpr unsigned kControlSessionsMax = 8;
+inline constexpr int kControlIdleMs = 10'000;
+
+// The same I/O error is said again at most this often.
+inline constexpr int kErrorLogPeriodMs = 60'000;
+
+}  // namespace tapdisk

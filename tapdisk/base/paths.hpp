@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Where the parts of the product find each other.
+#pragma once
+
+#include <string>
+
+namespace tapdisk {
+
+// Arguments (vbd-D-V.args) and control sockets (vbd-D-V.sock) of the running tapdisks.
+inline constexpr const char* kRunDirectory = "/run/blktap";
+// One directory per vbd, made by the module.
+inline constexpr const char* kClassDirectory = "/sys/class/blktap";
+inline constexpr const char* kDeviceDirectory = "/dev/blktap";
+
+inline std::string control_path(const std::string& vbd) {
+  return std::string{kRunDirectory} + "/" + vbd + ".sock";
+}
+
+}  // namespace tapdisk

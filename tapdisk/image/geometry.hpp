@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// What disk a file or block device makes: its capacity, its blocks, and whether the page cache
+// can be bypassed.
+#pragma once
+
+#include <string>
+
+#include "image/image.hpp"
+
+namespace tapdisk {
+
+// Finds out and, if I/O is to bypass the page cache, switches `fd` to O_DIRECT. `fd` is a regular
+// file or a block device. What the user should know but need not act on is logged as a warning.
+Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only, Direct direct);
+
+// The smallest unit of direct I/O on a regular file, bytes: 512 or 4096; 0 if there is none.
+// Asks the file system, or where it does not say, tries. `fd` is O_DIRECT.
+unsigned direct_unit(int fd);
+unsigned direct_unit_by_trial(int fd);
+
+}  // namespace tapdisk

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// An engine does I/O on files and is the one place where the data thread sleeps.
+//
+//     start(io)...  queues; no system call
+//     turn()        hands everything queued to the kernel and sleeps until something is
+//                   finished, in as few system calls as the kernel allows (io_uring: one);
+//                   collects first, then tells the clients
+//
+// An Io belongs to its client; the engine borrows it from start() until io_finished(). The
+// memory it names is used as it is (O_DIRECT reaches the guest's own pages), never copied.
+// One thread only, the one that made the engine.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "base/counter.hpp"
+#include "base/result.hpp"
+
+namespace tapdisk {
+
+struct Io;
+
+class IoClient {
+ public:
+  // `io` is the client's again, its result is set, and it may be started anew from here.
+  virtual void io_finished(Io& io) noexcept = 0;
+
+ protected:
+  ~IoClient() = default;
+};
+
+enum class IoVerb : std::uint8_t {
+  kRead,   // all of `data` from `offset`; ending before the file does is not a success
+  kWrite,  // all of `data` at `offset`
+  kSync,   // fdatasync: what was written before start() is durable
+  kWatch,  // until `fd` is readable or hung up; looks at the level, fires once
+};
+
+struct Io {
+  IoVerb verb = IoVerb::kRead;
+  int fd = -1;
+  std::uint64_t offset = 0;  // bytes from the start of the file
+  std::span<iovec> data;     // what is still to be moved; shrinks as it is
+  std::uint32_t left = 0;    // bytes in `data`
+  int result = 0;            // 0 or -errno; kWatch: poll(2) events
+  IoClient* client = nullptr;
+};
+
+// Counted by the data thread, read by the control thread.
+struct EngineCounters {
+  Counter calls;     // system calls made
+  Counter sleeps;    // of these, how many were allowed to wait
+  Counter started;   // Ios handed to the kernel, repetitions included
+  Counter finished;  // Ios given back to their clients
+  Counter repeats;   // short transfers and EAGAIN: the rest was started again
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;
+
+  virtual std::string_view name() const noexcept = 0;
+
+  // At most kEngineDepth Ios are started and unfinished at any time: never fails, never waits.
+  virtual void start(Io& io) noexcept = 0;
+
+  // Sleeps at most `timeout_ms` if nothing is finished; -1: as long as it takes, 0: not at all.
+  // May return early with nothing finished.
+  virtual void turn(int timeout_ms) noexcept = 0;
+
+  virtual const EngineCounters& counters() const noexcept = 0;
+};
+
+enum class EngineKind { kAuto, kUring, kAio };
+
+// kAuto: io_uring where the kernel allows it, else libaio.
+Result<std::unique_ptr<Engine>> make_engine(EngineKind kind);
+
+// The two behind it.
+Result<std::unique_ptr<Engine>> make_uring_engine();
+Result<std::unique_ptr<Engine>> make_aio_engine();
+
+// What the kernel's answer `result` (bytes, events or -errno) means for `io`.
+enum class IoProgress {
+  kFinished,  // io.result is set
+  kAgain,     // start the rest at once
+  kLater,     // start it again, but the kernel wants a pause
+};
+IoProgress advance_io(Io& io, long result) noexcept;
+
+// A moment for the kernel to find memory again; the alternative to it is a busy loop.
+void pause_before_retry() noexcept;
+
+}  // namespace tapdisk

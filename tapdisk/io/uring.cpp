@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The io_uring engine. start() writes a submission entry, turn() is one io_uring_enter(2) that
+// submits and waits. Files and buffers are not registered: the window's pages come and go with
+// the requests, and kernels before 6.9 refuse to register them.
+#include <liburing.h>
+#include <poll.h>
+
+#include <array>
+#include <cerrno>
+#include <initializer_list>
+#include <utility>
+
+#include "base/check.hpp"
+#include "base/limits.hpp"
+#include "base/log.hpp"
+#include "base/static_vector.hpp"
+#include "io/engine.hpp"
+
+namespace tapdisk {
+namespace {
+
+// An io_uring_queue, released by its destructor.
+class Ring {
+ public:
+  Ring() = default;
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  ~Ring() {
+    if (open_) io_uring_queue_exit(&ring_);
+  }
+
+  int open(unsigned flags) noexcept {
+    const int error = io_uring_queue_init(kEngineDepth, &ring_, flags);
+    open_ = error == 0;
+    return error;
+  }
+  io_uring* get() noexcept { return &ring_; }
+
+ private:
+  io_uring ring_{};
+  bool open_ = false;
+};
+
+// Completion work runs in this thread when it enters the kernel anyway, and interrupts nothing.
+// Older kernels know the first of these two flag sets, or both, not.
+constexpr std::initializer_list<unsigned> kRingFlags = {
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_COOP_TASKRUN, 0};
+
+class UringEngine final : public Engine {
+ public:
+  int open() noexcept {
+    int error = -EINVAL;
+    for (const unsigned flags : kRingFlags) {
+      error = ring_.open(flags);
+      if (error != -EINVAL) break;
+    }
+    return error;
+  }
+
+  std::string_view name() const noexcept override { return "io_uring"; }
+  const EngineCounters& counters() const noexcept override { return counters_; }
+
+  void start(Io& io) noexcept override {
+    io_uring_sqe* entry = io_uring_get_sqe(ring_.get());
+    check(entry != nullptr);  // limits.hpp proves it
+    prepare(*entry, io);
+    io_uring_sqe_set_data(entry, &io);
+    counters_.started.add();
+  }
+
+  void turn(int timeout_ms) noexcept override {
+    if (std::exchange(later_, false)) pause_before_retry();
+    enter(timeout_ms);
+    collect();
+    for (Io* io : finished_) {
+      counters_.finished.add();
+      io->client->io_finished(*io);
+    }
+  }
+
+ private:
+  static void prepare(io_uring_sqe& entry, const Io& io) noexcept {
+    const auto count = static_cast<unsigned>(io.data.size());
+    switch (io.verb) {
+      case IoVerb::kRead:
+        // One range is the usual case, and spares the kernel the copy of the vector.
+        if (count == 1)
+          io_uring_prep_read(&entry, io.fd, io.data[0].iov_base, io.left, io.offset);
+        else
+          io_uring_prep_readv(&entry, io.fd, io.data.data(), count, io.offset);
+        break;
+      case IoVerb::kWrite:
+        if (count == 1)
+          io_uring_prep_write(&entry, io.fd, io.data[0].iov_base, io.left, io.offset);
+        else
+          io_uring_prep_writev(&entry, io.fd, io.data.data(), count, io.offset);
+        break;
+      case IoVerb::kSync:
+        io_uring_prep_fsync(&entry, io.fd, IORING_FSYNC_DATASYNC);
+        break;
+      case IoVerb::kWatch:
+        io_uring_prep_poll_add(&entry, io.fd, POLLIN);
+        break;
+    }
+  }
+
+  void enter(int timeout_ms) noexcept {
+    io_uring* ring = ring_.get();
+    if (io_uring_cq_ready(ring)) timeout_ms = 0;
+    if (timeout_ms == 0 && !io_uring_sq_ready(ring)) return;
+
+    counters_.calls.add();
+    int error = 0;
+    if (timeout_ms == 0) {
+      error = io_uring_submit_and_get_events(ring);
+    } else {
+      counters_.sleeps.add();
+      error = timeout_ms < 0 ? io_uring_submit_and_wait(ring, 1) : wait_at_most(timeout_ms);
+    }
+    // What was not taken stays in the submission queue and goes with the next turn.
+    check(error >= 0 || error == -EINTR || error == -EAGAIN || error == -EBUSY ||
+          error == -ENOMEM || error == -ETIME);
+    later_ = error == -EAGAIN || error == -ENOMEM;
+  }
+
+  int wait_at_most(int timeout_ms) noexcept {
+    __kernel_timespec limit{timeout_ms / 1000, (timeout_ms % 1000) * 1'000'000LL};
+    io_uring_cqe* first = nullptr;
+    return io_uring_submit_and_wait_timeout(ring_.get(), &first, 1, &limit, nullptr);
+  }
+
+  void collect() noexcept {
+    finished_.clear();
+    io_uring* ring = ring_.get();
+    unsigned head = 0;
+    unsigned seen = 0;
+    io_uring_cqe* completion = nullptr;
+    io_uring_for_each_cqe(ring, head, completion) {
+      Io& io = *static_cast<Io*>(io_uring_cqe_get_data(completion));
+      seen++;
+      const IoProgress progress = advance_io(io, completion->res);
+      if (progress == IoProgress::kFinished) {
+        finished_.push_back(&io);
+        continue;
+      }
+      later_ |= progress == IoProgress::kLater;
+      counters_.repeats.add();
+      start(io);
+    }
+    io_uring_cq_advance(ring, seen);
+  }
+
+  Ring ring_;
+  EngineCounters counters_;
+  StaticVector<Io*, kEngineDepth> finished_;
+  bool later_ = false;  // the kernel had no memory for something: it goes with the next turn
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> make_uring_engine() {
+  auto engine = std::make_unique<UringEngine>();
+  const int error = engine->open();
+  if (error < 0) return system_error("io_uring", -error);
+  return engine;
+}
+
+}  // namespace tapdisk

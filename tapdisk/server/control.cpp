@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "server/control.hpp"
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <nlohmann/json.hpp>
+
+#include "base/limits.hpp"
+
+namespace tapdisk {
+namespace {
+
+using boost::asio::local::stream_protocol;
+using boost::system::error_code;
+
+std::string refusal(std::string_view reason) {
+  return nlohmann::json{{"ok", false}, {"error", reason}}.dump();
+}
+
+}  // namespace
+
+std::string answer_line(std::string_view line, const ControlHooks& hooks) {
+  const auto request = nlohmann::json::parse(line, nullptr, false);
+  if (!request.is_object()) return refusal("not a JSON object");
+  const auto command = request.find("cmd");
+  if (command == request.end() || !command->is_string()) return refusal("no \"cmd\"");
+  if (*command == "stats") return R"({"ok":true,"stats":)" + hooks.stats() + "}";
+  if (*command == "version") return R"({"ok":true,"version":")" TAPDISK_VERSION R"("})";
+  return refusal("unknown \"cmd\"");
+}
+
+// One client. Kept alive by the operation that it waits for.
+class Control::Session : public std::enable_shared_from_this<Session> {
+ public:
+  Session(Control& control, stream_protocol::socket socket)
+      : control_(control), socket_(std::move(socket)), idle_(control.loop_) {
+    control_.sessions_++;
+  }
+  ~Session() { control_.sessions_--; }
+
+  void read() {
+    limit_time();
+    boost::asio::async_read_until(
+        socket_, boost::asio::dynamic_buffer(input_, kControlLineMax), '\n',
+        [self = shared_from_this()](error_code error, std::size_t bytes) {
+          if (!error) self->answer(bytes);
+        });
+  }
+
+ private:
+  void answer(std::size_t bytes) {
+    output_ = answer_line(std::string_view{input_}.substr(0, bytes - 1), control_.hooks_) + "\n";
+    input_.erase(0, bytes);
+    limit_time();
+    boost::asio::async_write(socket_, boost::asio::buffer(output_),
+                             [self = shared_from_this()](error_code error, std::size_t) {
+                               if (!error) self->read();
+                             });
+  }
+
+  // Whatever is waited for next has to come in time.
+  void limit_time() {
+    idle_.expires_after(std::chrono::milliseconds{kControlIdleMs});
+    idle_.async_wait([weak = weak_from_this()](error_code error) {
+      if (const auto self = weak.lock(); self && !error) self->socket_.close();
+    });
+  }
+
+  Control& control_;
+  stream_protocol::socket socket_;
+  boost::asio::steady_timer idle_;
+  std::string input_;
+  std::string output_;
+};
+
+Control::Control(std::string path, ControlHooks hooks)
+    : path_(std::move(path)), hooks_(std::move(hooks)) {}
+
+Result<std::unique_ptr<Control>> Control::open(const std::string& path, ControlHooks hooks) {
+  if (path.size() >= sizeof(sockaddr_un::sun_path)) return system_error(path, ENAMETOOLONG);
+  std::unique_ptr<Control> control{new Control{path, std::move(hooks)}};
+  struct stat status {};
+  if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) ::unlink(path.c_str());
+
+  error_code error;
+  control->acceptor_.open(stream_protocol{}, error);
+  const mode_t mask = ::umask(0077);
+  if (!error) control->acceptor_.bind(stream_protocol::endpoint{path}, error);
+  ::umask(mask);
+  control->bound_ = !error;
+  if (!error) control->acceptor_.listen(kControlSessionsMax, error);
+  if (!error) control->signals_.add(SIGTERM, error);
+  if (!error) control->signals_.add(SIGINT, error);
+  if (error) return system_error(path, error.value());
+
+  control->accept();
+  control->wait_for_signal();
+  control->run();
+  return control;
+}
+
+// The signals are for the new thread only: they do not interrupt the data thread's system calls.
+void Control::run() {
+  sigset_t handled;
+  sigemptyset(&handled);
+  sigaddset(&handled, SIGTERM);
+  sigaddset(&handled, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &handled, nullptr);
+  thread_ = std::thread{[this, handled] {
+    ::pthread_setname_np(::pthread_self(), "control");
+    ::pthread_sigmask(SIG_UNBLOCK, &handled, nullptr);
+    loop_.run();
+  }};
+}
+
+Control::~Control() {
+  loop_.stop();
+  if (thread_.joinable()) thread_.join();
+  if (bound_) ::unlink(path_.c_str());
+}
+
+void Control::accept() {
+  acceptor_.async_accept([this](error_code error, stream_protocol::socket socket) {
+    if (error == boost::asio::error::operation_aborted) return;
+    if (!error && sessions_ < kControlSessionsMax)
+      std::make_shared<Session>(*this, std::move(socket))->read();
+    accept();
+  });
+}
+
+void Control::wait_for_signal() {
+  signals_.async_wait([this](error_code error, int) {
+    if (error) return;
+    hooks_.stop();
+    wait_for_signal();
+  });
+}
+
+}  // namespace tapdisk

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Everything that is not the guest's data: the control socket and the signals, on an Asio loop in
+// a thread of its own. The data thread sleeps where its I/O is, in the engine, and is not made to
+// pay for this one's readiness with every request.
+//
+// The socket speaks lines, one JSON object each: {"cmd":"stats"} is answered by one line, with
+// "ok" and what was asked for, or with "error". A client that sends too much, or nothing for too
+// long, is cut off; it costs one of a fixed number of sessions until then.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "base/result.hpp"
+
+namespace tapdisk {
+
+// What the rest of tapdisk does for the control thread, called in it.
+struct ControlHooks {
+  std::function<std::string()> stats;  // the JSON object of "stats"
+  std::function<void()> stop;          // SIGTERM or SIGINT came
+};
+
+// The answer to one line of a client, without the newline.
+std::string answer_line(std::string_view line, const ControlHooks& hooks);
+
+class Control {
+ public:
+  // Takes the socket's path over from a predecessor that died.
+  static Result<std::unique_ptr<Control>> open(const std::string& path, ControlHooks hooks);
+  // Ends the thread, closes all sessions and removes the socket.
+  ~Control();
+
+  Control(const Control&) = delete;
+  Control& operator=(const Control&) = delete;
+
+ private:
+  class Session;
+  friend class Session;
+
+  Control(std::string path, ControlHooks hooks);
+  void accept();
+  void wait_for_signal();
+  void run();  // starts the thread
+
+  std::string path_;
+  ControlHooks hooks_;
+  bool bound_ = false;  // the path is ours
+  unsigned sessions_ = 0;
+  boost::asio::io_context loop_{1};
+  boost::asio::local::stream_protocol::acceptor acceptor_{loop_};
+  boost::asio::signal_set signals_{loop_};
+  std::thread thread_;
+};
+
+}  // namespace tapdisk

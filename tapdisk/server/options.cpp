@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "server/options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cerrno>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+
+#include "base/paths.hpp"
+
+namespace tapdisk {
+namespace {
+
+Result<std::vector<std::string>> read_arguments(const std::string& path) {
+  std::ifstream file{path, std::ios::binary};
+  if (!file) return system_error(path, errno);
+  std::vector<std::string> arguments;
+  for (std::string line; std::getline(file, line);) arguments.push_back(std::move(line));
+  if (file.bad()) return system_error(path, EIO);
+  return arguments;
+}
+
+// An option whose value is one of a few words.
+template <class T>
+void add_choice(CLI::App& app, const char* name, T& target, std::map<std::string, T> choices,
+                const char* help) {
+  std::set<std::string> words;
+  for (const auto& [word, value] : choices) words.insert(word);
+  app.add_option_function<std::string>(
+         name, [&target, choices](const std::string& word) { target = choices.at(word); }, help)
+      ->check(CLI::IsMember(words));
+}
+
+void describe(CLI::App& app, Options& options) {
+  app.set_version_flag("--version", "tapdisk " TAPDISK_VERSION);
+  app.add_option("--vbd", options.attach.vbd, "the vbd to serve: vbd-DOMAIN-DEVICE")
+      ->required()
+      ->check([](const std::string& name) {
+        return is_vbd_name(name) ? std::string{} : "not of the form vbd-DOMAIN-DEVICE";
+      });
+  app.add_option("--image", options.image.path, "raw image: a regular file or a block device")
+      ->required();
+  app.add_flag("--read-only", options.image.read_only, "never write to the image");
+  add_choice<EngineKind>(app, "--engine", options.engine,
+                         {{"auto", EngineKind::kAuto},
+                          {"io_uring", EngineKind::kUring},
+                          {"libaio", EngineKind::kAio}},
+                         "how I/O is done");
+  add_choice<Direct>(app, "--direct", options.image.direct,
+                     {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
+                     "whether I/O bypasses the page cache");
+  app.add_option("--vm", options.image.lock.vm, "UUID of the guest, for the image's lock");
+  add_choice<bool>(app, "--window", options.attach.prefault,
+                   {{"prefault", true}, {"fault", false}},
+                   "when the guest's pages become visible");
+  app.add_option("--control", options.control, "path of the control socket");
+  app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
+  app.add_flag("--removable", options.attach.removable, "the disk is removable");
+  app.add_flag("--foreground-log", options.foreground_log, "log for a reader, not the journal");
+}
+
+}  // namespace
+
+bool is_vbd_name(const std::string& name) noexcept {
+  static const std::regex kName{"vbd-[0-9]{1,5}-[0-9]{1,10}"};
+  return std::regex_match(name, kName);
+}
+
+Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arguments) {
+  if (arguments.size() == 1 && arguments[0].starts_with('@')) {
+    Result<std::vector<std::string>> lines = read_arguments(arguments[0].substr(1));
+    if (!lines) return lines.error();
+    arguments = std::move(*lines);
+  }
+  Options options;
+  CLI::App app{"Serves one virtual disk of a Xen guest from an image.", "tapdisk"};
+  describe(app, options);
+  try {
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes them from the end
+    app.parse(std::move(arguments));
+  } catch (const CLI::CallForHelp&) {
+    return std::variant<Options, Answer>{Answer{app.help()}};
+  } catch (const CLI::CallForVersion&) {
+    return std::variant<Options, Answer>{Answer{app.version() + "\n"}};
+  } catch (const CLI::ParseError& wrong) {
+    return Error{EINVAL, wrong.what()};
+  }
+  if (options.control.empty()) options.control = control_path(options.attach.vbd);
+  options.image.lock.vbd = options.attach.vbd;
+  options.image.lock.holder_dir = kRunDirectory;
+  return std::variant<Options, Answer>{std::move(options)};
+}
+
+}  // namespace tapdisk

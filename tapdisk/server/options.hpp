@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The command line of tapdisk. `tapdisk @FILE` takes its arguments from FILE, one per line, as
+// they are: a path may hold any byte but a newline.
+#pragma once
+
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/result.hpp"
+#include "image/image.hpp"
+#include "io/engine.hpp"
+#include "vbd/kmod_source.hpp"
+
+namespace tapdisk {
+
+struct Options {
+  AttachOptions attach;
+  ImageOptions image;
+  EngineKind engine = EngineKind::kAuto;
+  std::string control;  // path of the control socket
+  bool foreground_log = false;
+};
+
+// A text that the user asked for, instead of a disk.
+struct Answer {
+  std::string text;
+};
+
+// `arguments` without the program's name. An Error is the sentence for a wrong usage.
+Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arguments);
+
+// Whether `name` is a vbd's: "vbd-D-V" with two decimal numbers. It becomes part of paths.
+bool is_vbd_name(const std::string& name) noexcept;
+
+}  // namespace tapdisk

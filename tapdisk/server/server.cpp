@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "server/server.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <variant>
+
+#include "base/check.hpp"
+#include "base/limits.hpp"
+
+namespace tapdisk {
+
+Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, Fd stop)
+    : source_(source), image_(image), engine_(engine), errors_(errors), stop_(std::move(stop)) {
+  for (Slot slot = 0; slot < kSlotsMax; slot++) {
+    ops_[slot].slot = slot;
+    ops_[slot].client = this;
+  }
+  sync_op_.verb = ImageVerb::kSync;
+  sync_op_.client = this;
+}
+
+void Server::stop() noexcept {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = ::write(stop_.get(), &one, sizeof(one));
+}
+
+Result<void> Server::run() {
+  watch(device_watch_, source_.fd());
+  watch(stop_watch_, stop_.get());
+  while (!over_) turn();
+  return outcome_;
+}
+
+void Server::turn() {
+  counters_.turns.add();
+  if (!gone_ && (news_ || source_.has_replies())) ring();
+  // What was answered while ringing is handed over before anything else.
+  const bool more = !gone_ && source_.has_replies();
+  if (drained_ && !more) over_ = true;
+  if (over_) return;
+  if (draining_ && Clock::now() >= deadline_)
+    fail(Error{ETIMEDOUT, "still not idle after the time for it; giving up"});
+  else
+    engine_.turn(more ? 0 : patience_ms());
+}
+
+void Server::ring() {
+  news_ = false;
+  const Result<SourceState> state = source_.ring(!draining_);
+  if (!state) return fail(state.error());
+  if (*state == SourceState::kGone) {
+    gone_ = true;
+    drain();
+    return;
+  }
+  for (Request request;;) {
+    const Result<bool> taken = source_.next(request);
+    if (!taken) return fail(taken.error());
+    if (!*taken) return;
+    drained_ = false;
+    perform(queue_.step(Arrived{Pending{request}}));
+  }
+}
+
+void Server::perform(const Actions& actions) noexcept {
+  for (const Action& action : actions) std::visit([this](const auto& a) { perform(a); }, action);
+}
+
+void Server::perform(const StartData& action) noexcept {
+  const Request& request = queue_.request(action.slot);
+  SlotOp& op = ops_[action.slot];
+  op.verb = request.verb == RequestVerb::kRead ? ImageVerb::kRead : ImageVerb::kWrite;
+  op.sector = request.sector;
+  op.bytes = request.bytes;
+  op.data = request.data;
+  image_.start(op);
+}
+
+void Server::perform(const StartSync&) noexcept { image_.start(sync_op_); }
+
+void Server::perform(const SendReply& action) noexcept {
+  if (!gone_) source_.reply(action.reply);
+}
+
+void Server::perform(const Drained&) noexcept { drained_ = true; }
+
+void Server::watch(Io& io, int fd) noexcept {
+  io.verb = IoVerb::kWatch;
+  io.fd = fd;
+  io.client = this;
+  engine_.start(io);
+}
+
+void Server::io_finished(Io& io) noexcept {
+  if (io.result < 0) return fail(system_error("waiting for the vbd", -io.result));
+  if (&io == &stop_watch_) return drain();
+  // The watch looks again in the next engine turn, which comes after the doorbell.
+  news_ = true;
+  if (!gone_ && !(io.result & POLLHUP)) engine_.start(io);
+}
+
+void Server::op_finished(ImageOp& op) noexcept {
+  if (op.result && !gone_) {
+    counters_.errors.add();
+    errors_.report(op, Clock::now());
+  }
+  switch (op.verb) {
+    case ImageVerb::kSync:
+      counters_.syncs.add();
+      perform(queue_.step(SyncDone{op.result}));
+      return;
+    case ImageVerb::kRead:
+      counters_.reads.add();
+      counters_.bytes_read.add(op.bytes);
+      break;
+    case ImageVerb::kWrite:
+      counters_.writes.add();
+      counters_.bytes_written.add(op.bytes);
+      break;
+  }
+  perform(queue_.step(DataDone{static_cast<SlotOp&>(op).slot, op.result}));
+}
+
+// What is owned is finished; what the guest asks for from now on stays on its ring.
+void Server::drain() noexcept {
+  if (draining_) return;
+  draining_ = true;
+  deadline_ = Clock::now() + std::chrono::milliseconds{kDrainLimitMs};
+  perform(queue_.step(Drain{}));
+}
+
+// How long the engine may sleep.
+int Server::patience_ms() const noexcept {
+  if (!draining_) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Clock::now());
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 1, kDrainLimitMs));
+}
+
+void Server::fail(Error error) {
+  if (!over_) outcome_ = std::move(error);
+  over_ = true;
+}
+
+}  // namespace tapdisk

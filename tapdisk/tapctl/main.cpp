@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// tap-ctl: what the vbds and their tapdisks are doing. Changes nothing.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "tapctl/places.hpp"
+#include "tapctl/report.hpp"
+
+namespace tapdisk {
+namespace {
+
+enum ExitCode { kDone = 0, kFailed = 1, kUsage = 2 };
+
+int fail(const Error& error) {
+  const char* hint = error.code == EACCES || ::geteuid() != 0 ? " (are you root?)" : "";
+  std::fprintf(stderr, "tap-ctl: %s%s\n", error.what.c_str(), hint);
+  return kFailed;
+}
+
+int print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout)) return kFailed;
+  return kDone;
+}
+
+int list(const Places& places, bool json) {
+  const auto vbds = list_vbds(places);
+  if (!vbds) return fail(vbds.error());
+  return print(json ? list_as_json(*vbds) : list_as_table(*vbds));
+}
+
+int stats(const Places& places, const std::string& vbd, bool json) {
+  const auto module = read_statistics(places, vbd);
+  if (!module) return fail(module.error());
+  const auto tapdisk = ask_tapdisk(places, vbd, R"({"cmd":"stats"})");
+  return print(json ? stats_as_json(vbd, *module, tapdisk)
+                    : stats_as_table(vbd, *module, tapdisk));
+}
+
+// What CLI11 says of an unknown word does not say what there is.
+int wrong_usage(const CLI::App& app, const std::string& what) {
+  std::string commands;
+  for (const CLI::App* command : app.get_subcommands({}))
+    commands += (commands.empty() ? "" : ", ") + command->get_name();
+  std::fprintf(stderr, "tap-ctl: %s\ntap-ctl: the commands are: %s; see tap-ctl --help\n",
+               what.c_str(), commands.c_str());
+  return kUsage;
+}
+
+int run(int argc, char** argv) {
+  Places places;
+  bool json = false;
+  std::string vbd;
+  CLI::App app{"Shows what the virtual disks served by tapdisk are doing.", "tap-ctl"};
+  app.set_version_flag("--version", "tap-ctl " TAPDISK_VERSION);
+  app.allow_extras();  // to say what is wrong with them
+  CLI::App& list_command = *app.add_subcommand("list", "list all vbds");
+  list_command.add_flag("--json", json, "for a program");
+  CLI::App& stats_command = *app.add_subcommand("stats", "counters of one vbd");
+  stats_command.add_flag("--json", json, "for a program");
+  stats_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {
+    return app.exit(asked);
+  } catch (const CLI::ParseError& wrong) {
+    return wrong_usage(app, wrong.what());
+  }
+  const std::vector<std::string> extra = app.remaining(true);
+  if (app.get_subcommands().empty())
+    return wrong_usage(app, extra.empty() ? "no command" : "unknown command '" + extra[0] + "'");
+  if (!extra.empty()) return wrong_usage(app, "unknown argument '" + extra[0] + "'");
+  return list_command.parsed() ? list(places, json) : stats(places, vbd, json);
+}
+
+}  // namespace
+}  // namespace tapdisk
+
+int main(int argc, char** argv) { return tapdisk::run(argc, argv); }

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "tapctl/places.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/connect.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/read_until.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+
+namespace tapdisk {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A tapdisk answers at once; one that does not is stuck or stopped.
+constexpr std::chrono::seconds kAnswerTime{5};
+constexpr std::size_t kAnswerMax = 65536;
+
+std::string first_line(const fs::path& file) {
+  std::ifstream stream{file};
+  std::string line;
+  std::getline(stream, line);
+  return line;
+}
+
+std::map<std::string, std::string> read_values(const fs::path& directory) {
+  std::map<std::string, std::string> values;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator{directory, ignored}) {
+    // Attributes only: not links to other devices, not what the driver core adds.
+    if (!entry.is_regular_file(ignored) || entry.is_symlink(ignored)) continue;
+    const std::string name = entry.path().filename();
+    if (name != "uevent" && name != "dev") values[name] = first_line(entry.path());
+  }
+  return values;
+}
+
+std::string image_of(const Places& places, const std::string& vbd) {
+  std::ifstream arguments{fs::path{places.run_directory} / (vbd + ".args")};
+  for (std::string line; std::getline(arguments, line);)
+    if (line == "--image" && std::getline(arguments, line)) return line;
+  return {};
+}
+
+long number(const std::map<std::string, std::string>& values, const char* name) {
+  const auto found = values.find(name);
+  return found == values.end() ? 0 : std::strtol(found->second.c_str(), nullptr, 10);
+}
+
+}  // namespace
+
+Result<std::vector<VbdView>> list_vbds(const Places& places) {
+  std::error_code error;
+  fs::directory_iterator entries{places.class_directory, error};
+  if (error) return Error{ENODEV, "the module blktap is not loaded (try: modprobe blktap)"};
+  std::vector<VbdView> vbds;
+  for (const auto& entry : entries) {
+    const std::string name = entry.path().filename();
+    vbds.push_back({name, read_values(entry.path()), image_of(places, name)});
+  }
+  std::sort(vbds.begin(), vbds.end(), [](const VbdView& a, const VbdView& b) {
+    return std::pair{number(a.attributes, "domid"), number(a.attributes, "devid")} <
+           std::pair{number(b.attributes, "domid"), number(b.attributes, "devid")};
+  });
+  return vbds;
+}
+
+Result<std::map<std::string, std::string>> read_statistics(const Places& places,
+                                                           const std::string& vbd) {
+  const Result<std::vector<VbdView>> vbds = list_vbds(places);
+  if (!vbds) return vbds.error();
+  std::string names;
+  for (const VbdView& view : *vbds) {
+    if (view.name == vbd)
+      return read_values(fs::path{places.class_directory} / vbd / "statistics");
+    names += " " + view.name;
+  }
+  return plain_error(vbd, names.empty() ? "no such vbd; there are none"
+                                        : "no such vbd; there are:" + names, ENOENT);
+}
+
+Result<std::string> ask_tapdisk(const Places& places, const std::string& vbd,
+                                const std::string& line) {
+  namespace asio = boost::asio;
+  using asio::local::stream_protocol;
+  asio::io_context loop{1};
+  stream_protocol::socket socket{loop};
+  const std::string request = line + "\n";
+  std::string answer;
+  boost::system::error_code outcome = asio::error::timed_out;
+
+  socket.async_connect(places.run_directory + "/" + vbd + ".sock", [&](auto error) {
+    if ((outcome = error)) return;
+    asio::async_write(socket, asio::buffer(request), [&](auto write_error, std::size_t) {
+      if ((outcome = write_error)) return;
+      outcome = asio::error::timed_out;
+      asio::async_read_until(socket, asio::dynamic_buffer(answer, kAnswerMax), '\n',
+                             [&](auto read_error, std::size_t) { outcome = read_error; });
+    });
+  });
+  loop.run_for(kAnswerTime);
+  if (outcome) return plain_error("tapdisk of " + vbd, outcome.message(), outcome.value());
+  answer.resize(answer.find('\n'));
+  return answer;
+}
+
+}  // namespace tapdisk

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "tapctl/report.hpp"
+
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+namespace tapdisk {
+namespace {
+
+using nlohmann::json;
+
+std::optional<std::uint64_t> as_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return {};
+  return value;
+}
+
+json as_json(const std::map<std::string, std::string>& values) {
+  json object = json::object();
+  for (const auto& [name, text] : values) {
+    if (const auto value = as_number(text))
+      object[name] = *value;
+    else
+      object[name] = text;
+  }
+  return object;
+}
+
+// A path may hold bytes that are not UTF-8; those become U+FFFD.
+std::string dump(const json& value) {
+  return value.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+std::string value_of(const VbdView& vbd, const char* name) {
+  const auto found = vbd.attributes.find(name);
+  return found == vbd.attributes.end() || found->second.empty() ? "-" : found->second;
+}
+
+bool has_tapdisk(const VbdView& vbd) { return value_of(vbd, "attached") == "1"; }
+
+std::string size_of(const VbdView& vbd) {
+  const std::uint64_t sectors = as_number(value_of(vbd, "sectors")).value_or(0);
+  if (sectors == 0) return "-";
+  constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB"};
+  double size = static_cast<double>(sectors) / 2;
+  std::size_t unit = 0;
+  for (; size >= 1024 && unit + 1 < kUnits.size(); unit++) size /= 1024;
+  return fmt::format("{:.4g} {}", size, kUnits[unit]);
+}
+
+// The object that tapdisk answered with, or null.
+json tapdisk_stats(const Result<std::string>& answer) {
+  if (!answer) return nullptr;
+  const json parsed = json::parse(*answer, nullptr, false);
+  return parsed.is_object() && parsed.contains("stats") ? parsed["stats"] : json{};
+}
+
+}  // namespace
+
+std::string list_as_table(const std::vector<VbdView>& vbds) {
+  constexpr const char* kRow = "{:<22} {:<10} {:>7} {:>10}  {}\n";
+  std::string text = fmt::format(fmt::runtime(kRow), "VBD", "STATE", "TAPDISK", "SIZE", "IMAGE");
+  for (const VbdView& vbd : vbds)
+    text += fmt::format(fmt::runtime(kRow), vbd.name, value_of(vbd, "state"),
+                        has_tapdisk(vbd) ? value_of(vbd, "tapdisk_pid") : "-", size_of(vbd),
+                        vbd.image.empty() ? "-" : vbd.image);
+  return text;
+}
+
+std::string list_as_json(const std::vector<VbdView>& vbds) {
+  json list = json::array();
+  for (const VbdView& vbd : vbds) {
+    json object = as_json(vbd.attributes);
+    object["vbd"] = vbd.name;
+    object["image"] = vbd.image.empty() ? json{} : json(vbd.image);
+    list.push_back(std::move(object));
+  }
+  return dump(list);
+}
+
+std::string stats_as_table(const std::string& vbd,
+                           const std::map<std::string, std::string>& module,
+                           const Result<std::string>& tapdisk) {
+  constexpr const char* kRow = "  {:<20} {:>20}\n";
+  std::string text = vbd + ", as the module counts\n";
+  for (const auto& [name, value] : module)
+    text += fmt::format(fmt::runtime(kRow), name, value);
+  text += "\n" + vbd + ", as its tapdisk counts\n";
+  const json stats = tapdisk_stats(tapdisk);
+  if (!stats.is_object())
+    return text + "  none: " + (tapdisk ? "the answer is not understood" : tapdisk.error().what) +
+           "\n";
+  for (const auto& [name, value] : stats.items())
+    text += fmt::format(fmt::runtime(kRow), name,
+                        value.is_string() ? value.get<std::string>() : value.dump());
+  return text;
+}
+
+std::string stats_as_json(const std::string& vbd,
+                          const std::map<std::string, std::string>& module,
+                          const Result<std::string>& tapdisk) {
+  return dump({{"vbd", vbd}, {"module", as_json(module)}, {"tapdisk", tapdisk_stats(tapdisk)}});
+}
+
+}  // namespace tapdisk

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "vbd/kmod_source.hpp"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <optional>
+
+#include "base/paths.hpp"
+#include "base/syscall.hpp"
+#include "vbd/areas.hpp"
+
+namespace tapdisk {
+namespace {
+
+blktap_attach describe(const AttachOptions& options, const ImageInfo& disk) noexcept {
+  blktap_attach attach{};
+  attach.abi = BLKTAP_ABI_VERSION;
+  attach.disk_flags = BLKTAP_DISK_FLUSH;
+  if (disk.read_only) attach.disk_flags |= BLKTAP_DISK_READ_ONLY;
+  if (options.cdrom) attach.disk_flags |= BLKTAP_DISK_CDROM;
+  if (options.removable) attach.disk_flags |= BLKTAP_DISK_REMOVABLE;
+  if (!disk.direct) attach.disk_flags |= BLKTAP_DISK_BUFFERED;
+  attach.features = options.prefault ? BLKTAP_FEATURE_PREFAULT : 0;
+  attach.sectors = disk.sectors;
+  attach.sector_size = disk.sector_size;
+  attach.physical_sector_size = disk.physical_sector_size;
+  return attach;
+}
+
+class KmodSource final : public Source {
+ public:
+  explicit KmodSource(Fd device) noexcept : device_(std::move(device)) {}
+
+  Result<void> attach(blktap_attach attach) {
+    if (::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach))
+      return errno == EBUSY ? plain_error("attach", "another tapdisk serves this vbd", EBUSY)
+                            : system_error("attach", errno);
+    if (!layout_is_sound(attach))
+      return plain_error("attach", "the module's layout is out of bounds", EPROTO);
+    if (Result<void> mapped = map(attach); !mapped) return mapped;
+    areas_.emplace(attach, AreaPointers{descriptors_.at(0), commands_.at(0), window_rw_.at(0),
+                                        window_ro_.at(0)});
+    return {};
+  }
+
+  int fd() const noexcept override { return device_.get(); }
+
+  Result<SourceState> ring(bool take) noexcept override {
+    const unsigned flags = take ? BLKTAP_RUN_ARM : BLKTAP_RUN_HOLD;
+    const int result = retry_eintr([&] { return ::ioctl(device_.get(), BLKTAP_IOC_RUN, flags); });
+    counters_.rings.add();
+    has_replies_ = false;
+    if (result == -ENODEV) return SourceState::kGone;
+    if (result < 0) return system_error("doorbell", -result);
+    return state();
+  }
+
+  Result<bool> next(Request& request) noexcept override {
+    Result<bool> taken = areas_->next(request);
+    if (taken && *taken) counters_.requests.add();
+    return taken;
+  }
+
+  void reply(const Reply& reply) noexcept override {
+    areas_->reply(reply);
+    counters_.replies.add();
+    has_replies_ = true;
+  }
+
+  bool has_replies() const noexcept override { return has_replies_; }
+  const SourceCounters& counters() const noexcept override { return counters_; }
+
+ private:
+  Result<void> map_one(Mapping& mapping, std::uint64_t at, std::size_t bytes, int protection) {
+    Result<Mapping> mapped = map_shared(device_.get(), at, bytes, protection);
+    if (!mapped) return mapped.error();
+    mapping = std::move(*mapped);
+    return {};
+  }
+
+  Result<void> map(const blktap_attach& attach) {
+    Result<void> done = map_one(descriptors_, BLKTAP_MAP_DESCRIPTORS, attach.descriptors_bytes,
+                                PROT_READ);
+    if (done)
+      done = map_one(commands_, BLKTAP_MAP_COMMANDS, attach.commands_bytes,
+                     PROT_READ | PROT_WRITE);
+    if (done)
+      done = map_one(window_rw_, BLKTAP_MAP_WINDOW_RW, attach.window_bytes,
+                     PROT_READ | PROT_WRITE);
+    if (done)
+      done = map_one(window_ro_, BLKTAP_MAP_WINDOW_RO, attach.window_bytes, PROT_READ);
+    return done;
+  }
+
+  SourceState state() const noexcept {
+    switch (areas_->state()) {
+      case BLKTAP_STATE_WAITING: return SourceState::kWaiting;
+      case BLKTAP_STATE_CONNECTED: return SourceState::kConnected;
+      case BLKTAP_STATE_CLOSING: return SourceState::kClosing;
+      default: return SourceState::kGone;
+    }
+  }
+
+  Fd device_;
+  Mapping descriptors_;
+  Mapping commands_;
+  Mapping window_rw_;
+  Mapping window_ro_;
+  std::optional<Areas> areas_;
+  SourceCounters counters_;
+  bool has_replies_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Source>> attach_to_module(const AttachOptions& options,
+                                                 const ImageInfo& disk) {
+  Result<Fd> device = open_file(std::string{kDeviceDirectory} + "/" + options.vbd, O_RDWR);
+  if (!device) {
+    if (device.error().code == ENOENT)
+      return plain_error(options.vbd, "no such vbd, or the module blktap is not loaded", ENOENT);
+    return system_error(options.vbd, device.error().code);
+  }
+  auto source = std::make_unique<KmodSource>(std::move(*device));
+  const Result<void> attached = source->attach(describe(options, disk));
+  if (!attached)
+    return plain_error(options.vbd, attached.error().what, attached.error().code);
+  return source;
+}
+
+}  // namespace tapdisk

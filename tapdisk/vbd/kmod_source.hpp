@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The source that talks to blktap.ko; ring/blktap_abi.h is its manual.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/result.hpp"
+#include "image/image.hpp"
+#include "vbd/source.hpp"
+
+namespace tapdisk {
+
+struct AttachOptions {
+  std::string vbd;  // "vbd-D-V"
+  bool cdrom = false;
+  bool removable = false;
+  bool prefault = true;  // pages visible before their request is announced
+};
+
+// Opens the vbd's device, says what the disk is, and maps the shared areas. Errors read
+// "vbd-D-V: reason".
+Result<std::unique_ptr<Source>> attach_to_module(const AttachOptions& options,
+                                                 const ImageInfo& disk);
+
+}  // namespace tapdisk

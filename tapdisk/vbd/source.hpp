@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// A source gives requests and takes replies. One thread only.
+//
+//     ring(take)    rings the doorbell: hands over the replies, learns of new requests
+//     next()        takes the new requests, one by one, in the order of their arrival
+//     reply(r)      puts an answer where the next ring() hands it over
+//
+// A request's data is memory that the guest owns; it is visible until the request's reply.
+#pragma once
+
+#include <cstdint>
+
+#include "base/counter.hpp"
+#include "base/result.hpp"
+#include "vbd/request.hpp"
+
+namespace tapdisk {
+
+enum class SourceState : std::uint8_t { kWaiting, kConnected, kClosing, kGone };
+
+struct SourceCounters {
+  Counter rings;     // system calls made
+  Counter requests;  // taken
+  Counter replies;
+};
+
+class Source {
+ public:
+  virtual ~Source() = default;
+
+  // Readable when there may be something new.
+  virtual int fd() const noexcept = 0;
+
+  // With `take` new requests may come, and the caller may sleep on fd() afterwards and misses
+  // nothing; without, it only hands over the replies. kGone: the vbd does not exist any more,
+  // replies go nowhere. An error means that the two sides do not understand each other; nothing
+  // more can be done for this vbd.
+  virtual Result<SourceState> ring(bool take) noexcept = 0;
+
+  // False when there is none left.
+  virtual Result<bool> next(Request& request) noexcept = 0;
+
+  virtual void reply(const Reply& reply) noexcept = 0;
+
+  // Whether replies wait for a ring().
+  virtual bool has_replies() const noexcept = 0;
+
+  virtual const SourceCounters& counters() const noexcept = 0;
+};
+
+}  // namespace tapdisk

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// A vbd with its server, ready for a frontend: what most cases start from.
+#ifndef TESTS_FRONTEND_DISK_HPP
+#define TESTS_FRONTEND_DISK_HPP
+
+#include "tests/frontend/frontend.hpp"
+#include "tests/frontend/seat.hpp"
+#include "tests/frontend/vbd.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+// From the command line.
+struct Settings {
+    // Which tapdisk serves the well-behaved and the rogue guests.
+    enum class Tapdisk { installed, memory } tapdisk = Tapdisk::installed;
+    std::string directory = "/srv"; // for image files
+};
+extern Settings settings;
+
+class Disk {
+public:
+    struct Options {
+        bool writable = true;
+        std::uint64_t sectors = 32768;
+    };
+
+    Disk();
+    explicit Disk(const Options& options);
+    ~Disk();
+    Disk(const Disk&) = delete;
+    Disk& operator=(const Disk&) = delete;
+
+    Vbd& vbd() { return *vbd_; }
+    // What a guest finds in sector `sector` before it has written there.
+    static std::vector<std::uint8_t> original(std::uint64_t sector, std::size_t bytes);
+    // What is on the medium now.
+    std::vector<std::uint8_t> stored(std::uint64_t sector, std::size_t bytes) const;
+
+private:
+    std::string image_;
+    std::unique_ptr<Vbd> vbd_;
+    std::unique_ptr<MemoryDisk> memory_;
+};
+
+// The counters of misbehaviour: exactly those in `expected` have moved, by that much.
+void expect_trouble(const Counters& before, const Counters& after, const Counters& expected);
+
+// A write and a read of the same data through a frontend: the vbd is alive.
+void expect_alive(Frontend& frontend, std::uint64_t sector = 64);
+
+// Lines of the kernel log that hold `text`.
+int kernel_log_lines(const std::string& text);
+
+#endif

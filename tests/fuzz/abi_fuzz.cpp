@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Any sequence of commands and indices from a tapdisk against the slot table.
+//
+// The oracle keeps its own books: which offer is open on which slot. An offer
+// is answered at most once, only by a command that names it, and a command
+// never moves any other slot.
+
+#include "ring/ring.h"
+#include "ring/slot.h"
+#include "tests/fuzz/input.h"
+
+#include <array>
+#include <cstring>
+
+namespace {
+
+constexpr std::uint32_t kDepth = 8;
+
+struct Book {
+    bool open = false;            // offered and neither answered nor taken back
+    std::uint32_t generation = 0; // under which it was offered last
+    std::uint64_t offers = 0;
+    std::uint64_t answers = 0;
+};
+
+// The module's side, reduced to what the slots see of it.
+class Model {
+public:
+    explicit Model(std::uint32_t start) : ring_{start, BLKTAP_COMMANDS}
+    {
+        head_.cmd_prod = start;
+        for (std::uint32_t i = 0; i < kDepth; i++) {
+            slots_[i].generation = start + i;
+            books_[i].generation = start + i;
+        }
+    }
+
+    void offer(std::uint32_t i)
+    {
+        if (slots_[i].owner != SLOT_FREE)
+            return;
+        slots_[i].owner = SLOT_KERNEL;
+        books_[i].generation = slot_offer(&slots_[i]);
+        books_[i].open = true;
+        books_[i].offers++;
+    }
+
+    void revoke(std::uint32_t i)
+    {
+        if (slots_[i].owner != SLOT_TAPDISK)
+            return;
+        slot_revoke(&slots_[i]);
+        books_[i].open = false;
+    }
+
+    void free(std::uint32_t i)
+    {
+        if (slots_[i].owner == SLOT_KERNEL)
+            slots_[i].owner = SLOT_FREE;
+    }
+
+    void tapdisk_writes(const blktap_cmd& cmd)
+    {
+        std::memcpy(&commands_[head_.cmd_prod % BLKTAP_COMMANDS], &cmd, sizeof cmd);
+        head_.cmd_prod++;
+    }
+
+    void tapdisk_claims(std::uint32_t prod) { head_.cmd_prod = prod; }
+
+    blktap_cmd honest(std::uint32_t i) const
+    {
+        blktap_cmd cmd{};
+        cmd.verb = BLKTAP_CMD_COMPLETE;
+        cmd.slot = static_cast<std::uint16_t>(i);
+        cmd.generation = books_[i].generation;
+        return cmd;
+    }
+
+    // False: the index was a lie and tapdisk is cut off.
+    bool run()
+    {
+        const std::uint32_t distance = head_.cmd_prod - ring_.seen;
+        const int n = ring_available(&ring_, &head_.cmd_prod);
+        FUZZ_CHECK((n < 0) == (distance > BLKTAP_COMMANDS));
+        for (int i = 0; i < n; i++, ring_.seen++)
+            step();
+        return n >= 0;
+    }
+
+    void check() const
+    {
+        for (const Book& book : books_)
+            FUZZ_CHECK(book.answers <= book.offers);
+    }
+
+private:
+    void step()
+    {
+        blktap_cmd cmd;
+        ring_copy_in(&cmd, &commands_[ring_position(&ring_)], sizeof cmd);
+        const auto before = slots_;
+        const cmd_verdict verdict = cmd_judge(&cmd, slots_.data(), kDepth);
+        FUZZ_CHECK(std::memcmp(&before, &slots_, sizeof before) == 0);
+        FUZZ_CHECK((verdict == CMD_VALID) == answers_an_open_offer(cmd));
+        if (verdict != CMD_VALID)
+            return;
+        Book& book = books_[cmd.slot];
+        book.open = false;
+        book.answers++;
+        slots_[cmd.slot].owner = SLOT_KERNEL;
+    }
+
+    bool answers_an_open_offer(const blktap_cmd& cmd) const
+    {
+        if (cmd.slot >= kDepth)
+            return false;
+        blktap_cmd expected = honest(cmd.slot);
+        expected.result = cmd.result;
+        return std::memcmp(&expected, &cmd, sizeof cmd) == 0 && books_[cmd.slot].open &&
+               cmd.result <= 0 && cmd.result >= -4095;
+    }
+
+    ring_consumer ring_;
+    blktap_user_head head_{};
+    std::array<blktap_cmd, BLKTAP_COMMANDS> commands_{};
+    std::array<slot_state, kDepth> slots_{};
+    std::array<Book, kDepth> books_{};
+};
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes)
+{
+    Input input(data, bytes);
+    Model model(input.take<std::uint32_t>());
+    bool connected = true;
+    while (connected && !input.empty()) {
+        const auto what = input.take<std::uint8_t>();
+        const std::uint32_t slot = (what >> 4) % kDepth;
+        switch (what & 15) {
+        case 0: model.offer(slot); break;
+        case 1: model.revoke(slot); break;
+        case 2: model.free(slot); break;
+        case 3: model.tapdisk_writes(model.honest(slot)); break;
+        case 4: model.tapdisk_writes(input.take<blktap_cmd>()); break;
+        case 5: model.tapdisk_claims(input.take<std::uint32_t>()); break;
+        case 6: { // honest but for one byte
+            blktap_cmd cmd = model.honest(slot);
+            const auto at = input.take<std::uint8_t>() % sizeof cmd;
+            reinterpret_cast<std::uint8_t*>(&cmd)[at] ^= input.take<std::uint8_t>();
+            model.tapdisk_writes(cmd);
+            break;
+        }
+        case 7: {
+            blktap_cmd cmd = model.honest(slot);
+            cmd.result = input.take<std::int16_t>();
+            model.tapdisk_writes(cmd);
+            break;
+        }
+        default: connected = model.run(); break;
+        }
+    }
+    model.check();
+    return 0;
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The module's side of the shared areas, in memory, and a Source on top of it. It checks every
+// command of tapdisk as the module does, with the same code, and finds none acceptable but a
+// valid one.
+#pragma once
+
+#include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <stdexcept>
+
+#include "base/resource.hpp"
+#include "ring/ring.h"
+#include "ring/slot.h"
+#include "vbd/areas.hpp"
+#include "vbd/source.hpp"
+
+namespace tapdisk::testing {
+
+class FakeModule {
+ public:
+  explicit FakeModule(std::uint64_t sectors, std::uint32_t sector_size = 512,
+                      std::uint32_t depth = BLKTAP_DEPTH_MAX) {
+    attach_.sectors = sectors;
+    attach_.sector_size = sector_size;
+    attach_.depth = depth;
+    attach_.max_segs = BLKTAP_SEGS_MAX;
+    attach_.commands = BLKTAP_COMMANDS;
+    attach_.slot_bytes = 16 * RING_PAGE_SIZE;
+    attach_.requests_at = RING_PAGE_SIZE;
+    attach_.segments_at = 2 * RING_PAGE_SIZE;
+    attach_.commands_at = 64;
+    attach_.descriptors_bytes = 4 * RING_PAGE_SIZE;
+    attach_.commands_bytes = 2 * RING_PAGE_SIZE;
+    attach_.window_bytes = std::uint64_t{depth} * attach_.slot_bytes;
+    descriptors_ = map(attach_.descriptors_bytes);
+    commands_area_ = map(attach_.commands_bytes);
+    window_rw_ = map(attach_.window_bytes);
+    window_ro_ = map(attach_.window_bytes);
+    commands_ = ring_consumer{0, attach_.commands};
+    head().state = BLKTAP_STATE_CONNECTED;
+  }
+
+  const blktap_attach& attach() const { return attach_; }
+  AreaPointers pointers() const {
+    return {descriptors_.at(0), commands_area_.at(0), window_rw_.at(0), window_ro_.at(0)};
+  }
+  blktap_kernel_head& head() { return *reinterpret_cast<blktap_kernel_head*>(descriptors_.at(0)); }
+
+  // Page `i` of a slot, where tapdisk sees the data of a read or of a write.
+  std::byte* page(Slot slot, bool read, unsigned i = 0) const {
+    return (read ? window_rw_ : window_ro_)
+        .at(std::size_t{slot} * attach_.slot_bytes + std::size_t{i} * RING_PAGE_SIZE);
+  }
+
+  bool is_free(Slot slot) const { return slots_[slot].owner == SLOT_FREE; }
+
+  // Puts a request on the ring, as it is.
+  void publish(const blktap_req& request) {
+    std::memcpy(descriptors_.at(attach_.requests_at +
+                                (produced_ & (attach_.depth - 1)) * sizeof(request)),
+                &request, sizeof(request));
+    ring_store_release_u32(&head().req_prod, ++produced_);
+  }
+
+  void set_segments(Slot slot, std::span<const blktap_seg> segments) {
+    std::byte* row = descriptors_.at(attach_.segments_at +
+                                     std::size_t{slot} * attach_.max_segs * sizeof(blktap_seg));
+    for (const blktap_seg& segment : segments) {
+      std::memcpy(row, &segment, sizeof(segment));
+      row += sizeof(segment);
+    }
+  }
+
+  // Announces a request in a free slot.
+  blktap_req announce(Slot slot, std::uint8_t op, std::uint64_t sector,
+                      std::span<const blktap_seg> segments) {
+    blktap_req request{};
+    request.slot = slot;
+    request.op = op;
+    request.sector = sector;
+    request.nr_segs = static_cast<std::uint8_t>(segments.size());
+    request.arrival = arrivals_++;
+    for (const blktap_seg& segment : segments) request.bytes += segment.length;
+    request.generation = slot_offer(&slots_[slot]);
+    set_segments(slot, segments);
+    publish(request);
+    return request;
+  }
+
+  // Takes tapdisk's commands; `answered(slot, result)` is called for each.
+  template <class Answered>
+  void take_commands(Answered&& answered) {
+    const auto& user = *reinterpret_cast<const blktap_user_head*>(commands_area_.at(0));
+    int available = ring_available(&commands_, &user.cmd_prod);
+    ASSERT_GE(available, 0);
+    for (; available > 0; available--, commands_.seen++) {
+      blktap_cmd command;
+      ring_copy_in(&command, commands_area_.at(attach_.commands_at +
+                                               ring_position(&commands_) * sizeof(command)),
+                   sizeof(command));
+      ASSERT_EQ(cmd_judge(&command, slots_.data(), attach_.depth), CMD_VALID);
+      slots_[command.slot].owner = SLOT_FREE;
+      answered(command.slot, command.result);
+    }
+  }
+
+ private:
+  static Mapping map(std::size_t bytes) {
+    void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (base == MAP_FAILED) throw std::runtime_error{"mmap"};
+    return Mapping{base, bytes};
+  }
+
+  blktap_attach attach_{};
+  Mapping descriptors_;
+  Mapping commands_area_;
+  Mapping window_rw_;
+  Mapping window_ro_;
+  ring_consumer commands_{};
+  std::uint32_t produced_ = 0;
+  std::uint64_t arrivals_ = 0;
+  std::array<slot_state, BLKTAP_DEPTH_MAX> slots_{};
+};
+
+// What sits on the other end of the module.
+class FakeGuest {
+ public:
+  virtual ~FakeGuest() = default;
+  virtual void answered(Slot slot, int result) = 0;
+  // Called in each doorbell, after the answers; requests announced here come with it.
+  virtual void rung() {}
+};
+
+class FakeSource final : public Source {
+ public:
+  FakeSource(FakeModule& module, FakeGuest& guest)
+      : module_(module), guest_(guest), areas_(module.attach(), module.pointers()),
+        event_(::eventfd(0, EFD_NONBLOCK)) {}
+
+  // As the module does when the guest sends an event, or when the vbd is removed.
+  void wake() const { ASSERT_EQ(::eventfd_write(event_.get(), 1), 0); }
+  void remove() {
+    gone_ = true;
+    wake();
+  }
+  void break_protocol() { broken_ = true; }
+
+  int fd() const noexcept override { return event_.get(); }
+
+  Result<SourceState> ring(bool take) noexcept override {
+    eventfd_t ignored = 0;
+    ::eventfd_read(event_.get(), &ignored);
+    counters_.rings.add();
+    has_replies_ = false;
+    armed = take;
+    if (gone_) return SourceState::kGone;
+    if (broken_) return system_error("doorbell", EPROTO);
+    // A broken promise of tapdisk's throws, and ends the test.
+    // cppcheck-suppress throwInNoexceptFunction
+    module_.take_commands([&](Slot slot, int result) { guest_.answered(slot, result); });
+    if (take) guest_.rung();
+    return SourceState::kConnected;
+  }
+
+  Result<bool> next(Request& request) noexcept override {
+    Result<bool> taken = areas_.next(request);
+    if (taken && *taken) counters_.requests.add();
+    return taken;
+  }
+
+  void reply(const Reply& reply) noexcept override {
+    areas_.reply(reply);
+    counters_.replies.add();
+    has_replies_ = true;
+  }
+  bool has_replies() const noexcept override { return has_replies_; }
+  const SourceCounters& counters() const noexcept override { return counters_; }
+
+  bool armed = false;
+
+ private:
+  FakeModule& module_;
+  FakeGuest& guest_;
+  Areas areas_;
+  Fd event_;
+  SourceCounters counters_;
+  bool has_replies_ = false;
+  bool gone_ = false;
+  bool broken_ = false;
+};
+
+}  // namespace tapdisk::testing

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The guest's half of the blkif ring, for tests: puts requests into a ring
+// page and takes responses out of it.
+//
+// Written against the wire structs, not against the offset tables that the
+// product decodes by, so that the two check each other.
+#ifndef TESTS_SUPPORT_GUEST_ENTRY_H
+#define TESTS_SUPPORT_GUEST_ENTRY_H
+
+#include "ring/blkif_wire.h"
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+
+namespace guest {
+
+// What a guest can say in one entry; nothing here has been checked.
+struct Request {
+    std::uint8_t operation = BLKIF_OP_READ;
+    std::uint8_t nr_segments = 0;
+    std::uint16_t handle = 0;
+    std::uint64_t id = 0;
+    std::uint64_t sector = 0; // units of 512 B
+    std::array<blkif_wire_segment, BLKIF_SEGS_PER_REQUEST> seg{};
+};
+
+struct Response {
+    std::uint64_t id = 0;
+    std::uint8_t operation = 0;
+    std::int16_t status = 0;
+
+    bool operator==(const Response&) const = default;
+};
+
+enum class Abi { native, x86_32, x86_64 };
+
+inline constexpr std::array kAbis{Abi::native, Abi::x86_32, Abi::x86_64};
+
+inline const char* name(Abi abi)
+{
+    switch (abi) {
+    case Abi::native: return "native";
+    case Abi::x86_32: return "x86_32";
+    case Abi::x86_64: return "x86_64";
+    }
+    return "?";
+}
+
+inline const blkif_abi& table(Abi abi)
+{
+    switch (abi) {
+    case Abi::x86_32: return blkif_abi_x86_32;
+    case Abi::x86_64: return blkif_abi_x86_64;
+    case Abi::native: break;
+    }
+    return blkif_abi_native;
+}
+
+namespace detail {
+
+template <class Wire>
+void put(void* entry, const Request& request)
+{
+    Wire wire;
+    std::memset(&wire, 0, sizeof wire);
+    wire.operation = request.operation;
+    wire.nr_segments = request.nr_segments;
+    wire.handle = request.handle;
+    wire.id = request.id;
+    wire.sector_number = request.sector;
+    std::memcpy(wire.seg, request.seg.data(), sizeof wire.seg);
+    std::memcpy(entry, &wire, sizeof wire);
+}
+
+template <class Wire>
+Response take(const void* entry)
+{
+    Wire wire;
+    std::memcpy(&wire, entry, sizeof wire);
+    return {wire.id, wire.operation, wire.status};
+}
+
+} // namespace detail
+
+inline std::size_t request_bytes(Abi abi)
+{
+    switch (abi) {
+    case Abi::x86_32: return sizeof(blkif_wire_request_x86_32);
+    case Abi::x86_64: return sizeof(blkif_wire_request_x86_64);
+    case Abi::native: break;
+    }
+    return sizeof(blkif_wire_request_native);
+}
+
+inline std::size_t response_bytes(Abi abi)
+{
+    switch (abi) {
+    case Abi::x86_32: return sizeof(blkif_wire_response_x86_32);
+    case Abi::x86_64: return sizeof(blkif_wire_response_x86_64);
+    case Abi::native: break;
+    }
+    return sizeof(blkif_wire_response_native);
+}
+
+// Entry number `position` of a ring page. A request is never smaller than a
+// response, so it is what sets the distance.
+inline std::uint8_t* entry_at(void* page, Abi abi, std::uint32_t position)
+{
+    return static_cast<std::uint8_t*>(page) + sizeof(blkif_sring) + position * request_bytes(abi);
+}
+
+inline void put_request(void* entry, Abi abi, const Request& request)
+{
+    switch (abi) {
+    case Abi::native: return detail::put<blkif_wire_request_native>(entry, request);
+    case Abi::x86_32: return detail::put<blkif_wire_request_x86_32>(entry, request);
+    case Abi::x86_64: return detail::put<blkif_wire_request_x86_64>(entry, request);
+    }
+}
+
+inline Response take_response(const void* entry, Abi abi)
+{
+    switch (abi) {
+    case Abi::x86_32: return detail::take<blkif_wire_response_x86_32>(entry);
+    case Abi::x86_64: return detail::take<blkif_wire_response_x86_64>(entry);
+    case Abi::native: break;
+    }
+    return detail::take<blkif_wire_response_native>(entry);
+}
+
+} // namespace guest
+
+#endif

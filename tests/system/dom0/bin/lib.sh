@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# For scripts that run in dom0 of the nested host: guests, their disks, what may be left of them.
+
+say() { echo "$*" >&3; echo "== $*"; } # progress, seen on the outside
+die() { say "failed: $*"; exit 1; }
+nap() { read -rt "$1" <> <(:) || :; } # sleeps without a process
+
+wait_for() { # SECONDS COMMAND...: until the command succeeds
+    local end=$((SECONDS + $1))
+    shift
+    until "$@"; do
+        [ $SECONDS -lt $end ] || { echo "gave up waiting for: $*" >&2; return 1; }
+        nap 0.2
+    done
+}
+
+# --- guests ---------------------------------------------------------------------------------------
+
+guest_console() { echo "/var/log/xen/console/guest-$1.log"; } # all it ever printed
+guest_tty() { xenstore-read "/local/domain/$(xl domid "$1")/console/tty"; }
+guest_gone() { ! xl domid "$1" > /dev/null 2>&1; }
+
+guest_config() { # NAME DISK...: prints the configuration of a PV guest, as a user would write it
+    local name=$1
+    shift
+    cat <<END
+name = "$name"
+type = "pv"
+kernel = "/srv/vmlinuz"
+ramdisk = "/srv/initrd"
+extra = "root=/dev/xvda console=hvc0"
+memory = 384
+vcpus = ${GUEST_VCPUS:-1}
+disk = [$(printf " '%s'," "$@") ]
+END
+}
+
+guest_start() { # NAME CONFIG-FILE: create, and wait until the guest takes commands
+    : > "$(guest_console "$1")"
+    xl create -q "$2" && wait_for 240 grep -qa "^guest: ready" "$(guest_console "$1")"
+}
+
+guest_send() { # NAME ID SCRIPT
+    local line
+    line="run $2 $(base64 -w0 <<< "$3")"
+    printf '%s\n' "$line" > "$(guest_tty "$1")"
+}
+
+guest_run() { # NAME SECONDS SCRIPT: run a script in the guest, print its output, return its status
+    # Waits in a read of the console: polling would cost dom0 time that benchmarks count.
+    local tty line id=$RANDOM$RANDOM end=$((SECONDS + $2)) shown=
+    tty=$(guest_tty "$1") || return 1
+    exec {console}<> "$tty"
+    guest_send "$1" $id "$3"
+    while [ $SECONDS -lt $end ] && read -rt $((end - SECONDS)) -u "$console" line; do
+        line=${line%$'\r'}
+        case $line in
+        "guest: begin $id") shown=1 ;;
+        *"guest: end $id "*) # perhaps after a line that has no end
+            exec {console}>&-
+            [ "${line%%guest: end *}" = "" ] || printf '%s\n' "${line%%guest: end *}"
+            return "${line##* }"
+            ;;
+        *) [ -z "$shown" ] || printf '%s\n' "$line" ;;
+        esac
+    done
+    exec {console}>&-
+    echo "guest $1: no answer within $2 s"
+    return 124
+}
+
+guest_stop() { # NAME: power off from the inside
+    guest_send "$1" 0 'sync; mount -o remount,ro /; echo o > /proc/sysrq-trigger'
+    wait_for 60 guest_gone "$1"
+}
+
+# --- what must not be left ------------------------------------------------------------------------
+
+grants_mapped() { # prints Xen's entries for pages of guests that dom0 has mapped
+    xl debug-keys g
+    nap 0.5
+    # Of the last dump: lines [ref] grantee ... below the granter's head line.
+    xl dmesg | awk '/gnttab_usage_print_all \[/ { n = 0 }
+        /grant-table for remote/ { granter = $(NF - 1) }
+        / *\[0x[0-9a-f]+\] +0 / { entry[n++] = granter " " $0 }
+        END { for (i = 0; i < n; i++) print entry[i] }'
+}
+
+leftovers() { # prints what is left of guests and their disks; nothing, when all is well
+    xl list | awk 'NR > 1 && $1 != "Domain-0" { print "domain:", $0 }'
+    xenstore-ls -f /local/domain/0/backend 2>/dev/null |
+        sed -n '/\/vbd.*\/state = /s/^/xenstore: /p'
+    pgrep -a tapdisk | sed 's/^/process: /'
+    systemctl list-units --all --plain --no-legend 'blktap-tapdisk@*' | sed 's/^/unit: /'
+    find /dev/blktap /run/blktap -mindepth 1 -name 'vbd-*' 2>/dev/null | sed 's/^/file: /'
+    losetup -a | sed 's/^/loop: /'
+    [ ! -e /sys/module/blktap/refcnt ] || [ "$(cat /sys/module/blktap/refcnt)" = 0 ] ||
+        echo "module: $(cat /sys/module/blktap/refcnt) references"
+}
+
+nothing_left() { [ -z "$(leftovers)" ]; }
+
+check_nothing_left() { # within a few seconds, for udev and systemd finish on their own
+    wait_for 15 nothing_left || { leftovers; return 1; }
+    [ -z "$(grants_mapped)" ] || { grants_mapped; return 1; }
+}
+
+kernel_log_bad() { # prints the lines of standard input that are defects; false when there are none
+    grep -aE -e 'BUG:|WARNING:|Oops|Bad page|Call Trace|unable to handle|general protection' \
+        -e 'hung_task|blocked for more than|soft lockup|rcu.*stall|Kernel panic|double fault' \
+        -e '(circular|recursive|inconsistent) lock|suspicious RCU|refcount_t|list_(add|del) corr'
+}
+
+# --- verdict of a case ----------------------------------------------------------------------------
+
+passed() { echo passed > "$NESTED_TOKEN"; }
+skip() { echo "skipped: $*" > "$NESTED_TOKEN"; exit 0; }

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# One guest, one ram disk of dom0, one back end after the other on it: fio jobs and what they cost.
+# Results go to $NESTED_RESULTS/measured, one number a line: BACK-END JOB NAME VALUE, by tabs.
+#
+# qdisk comes first, for a PV guest has a device model only if a qdisk is in its configuration.
+
+jobs=(randread-4k-qd1 randread-4k-qd32 randwrite-4k-qd32 read-128k-qd8 write-128k-qd8)
+ram=/dev/ram0
+
+measure_ram() { # a disk in dom0's memory, filled, so that only the back ends differ
+    modprobe brd rd_nr=1 rd_size=131072
+    dd if=/dev/zero of=$ram bs=1M count=128 oflag=direct status=none
+}
+
+disk_spec() { # BACK-END DEVICE
+    case $1 in
+    qdisk) echo "format=raw,vdev=$2,access=w,backendtype=qdisk,target=$ram" ;;
+    blkback*) echo "phy:$ram,$2,w" ;;
+    *) echo "$1$ram,$2,w" ;;
+    esac
+}
+
+note() { printf '%s\t%s\t%s\t%s\n' "$@" >> "$NESTED_RESULTS/measured"; }
+
+counters() { # BACK-END: every counter this back end offers, as NAME VALUE lines
+    # dom0's and the guest's CPU time in ns, from Xen.
+    [ ! -x ./domain-time ] || ./domain-time "$(xl domid measured)"
+    [ "$1" != tap:zc: ] || grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /'
+    [ "$1" != tap:zc: ] || awk '/ctxt_switches/ { print $1, $2 }' "/proc/$(pgrep -o tapdisk)/status"
+}
+
+guest_fio() { # JOB DEVICE FIO-LENGTH: prints fio's terse line
+    local rw bs depth
+    IFS=- read -r rw bs depth <<< "$1"
+    guest_run measured 300 "fio --eta=never --minimal --terse-version=3 --name=j --rw=$rw --bs=$bs \
+        --filename=/dev/$2 --iodepth=${depth#qd} --direct=1 --ioengine=libaio --randrepeat=1 \
+        --norandommap $3" | grep '^3;'
+}
+
+tapdisk_system_calls() { # COMMAND...: sets system_calls to how many tapdisk makes meanwhile
+    local trace=/sys/kernel/tracing
+    pgrep tapdisk > $trace/set_event_pid
+    echo > $trace/trace
+    echo 1 > $trace/events/raw_syscalls/sys_enter/enable
+    "$@" > /dev/null
+    echo 0 > $trace/events/raw_syscalls/sys_enter/enable
+    system_calls=$(cat $trace/per_cpu/cpu*/stats |
+        awk '/^(entries|overrun)/ { n += $2 } END { print n }')
+}
+
+measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
+    local rw bs rest before after terse name value ios
+    IFS=- read -r rw bs rest <<< "$2"
+    before=$(counters "$1")
+    terse=$(guest_fio "$2" "$3" "$4") || return 1
+    after=$(counters "$1")
+    # Fields of fio's terse format: 6 on are reads, 47 on are writes; latency includes submission.
+    local first=6
+    case $rw in *write) first=47 ;; esac
+    IFS=';' read -ra field <<< "0;$terse"
+    [ "${field[5]}" = 0 ] || return 1
+    ios=$((field[first] * 1024 / $(numfmt --from=iec "${bs^^}")))
+    note "$1" "$2" ios $ios
+    note "$1" "$2" kib_per_s "${field[first + 1]}"
+    note "$1" "$2" iops "${field[first + 2]}"
+    note "$1" "$2" latency_us "${field[first + 34]}"
+    while read -r name value; do
+        value=$((value - $(awk -v n="$name" '$1 == n { print $2 }' <<< "$before")))
+        [ $value = 0 ] || note "$1" "$2" "${name%:}" $value
+    done <<< "$after"
+    # Counted in a run of its own, for counting has its price.
+    if [ "$1" = tap:zc: ]; then
+        tapdisk_system_calls guest_fio "$2" "$3" --number_ios=1000
+        note "$1" "$2" system_calls $((system_calls * ios / 1000))
+    fi
+}
+
+measure_back_end() { # BACK-END DEVICE FIO-LENGTHS: name of an associative array, job -> options
+    local job
+    local -n fio_length=$3
+    guest_run measured 30 "until [ -b /dev/$2 ]; do sleep 0.1; done" || return 1
+    for job in "${jobs[@]}"; do
+        measure_job "$1" "$job" "$2" "${fio_length[$job]}" || return 1
+    done
+    say "measured $1"
+}
+
+measure() { # FIO-LENGTHS BACK-END...
+    local lengths=$1 back_end device=xvdb
+    shift
+    measure_ram
+    guest_config measured phy:/srv/root.img,xvda,w "$(disk_spec qdisk "$device")" \
+        > /run/measured.cfg
+    guest_start measured /run/measured.cfg || return 1
+    measure_back_end qdisk "$device" "$lengths" || return 1
+    for back_end; do
+        xl block-detach measured "$device" || return 1
+        guest_run measured 30 "while [ -b /dev/$device ]; do sleep 0.1; done" || return 1
+        # A new name each time: nothing can be mistaken for a leftover.
+        device=xvd$(tr b-y c-z <<< "${device#xvd}")
+        case $back_end in
+        blkback) echo Y ;;
+        blkback-not-persistent) echo N ;;
+        esac > /sys/module/xen_blkback/parameters/feature_persistent
+        xl block-attach measured "$(disk_spec "$back_end" "$device")" || return 1
+        measure_back_end "$back_end" "$device" "$lengths" || return 1
+    done
+    guest_stop measured
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "image/image.hpp"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <vector>
+
+#include "base/syscall.hpp"
+#include "image/geometry.hpp"
+#include "tests/support/loop_device.hpp"
+#include "tests/support/temp_file.hpp"
+
+namespace tapdisk {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::LoopDevice;
+using testing::TempDirectory;
+
+struct Waiter final : ImageClient {
+  void op_finished(ImageOp& op) noexcept override { finished = &op; }
+  ImageOp* finished = nullptr;
+};
+
+class ImageTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto made = make_engine(EngineKind::kAuto);
+    ASSERT_TRUE(made);
+    engine = std::move(*made);
+  }
+
+  Result<std::unique_ptr<Image>> open(const std::string& path, bool read_only = false,
+                                      Direct direct = Direct::kAuto) {
+    ImageOptions options;
+    options.path = path;
+    options.read_only = read_only;
+    options.direct = direct;
+    return open_image("raw", options, *engine);
+  }
+
+  std::string error_of(const std::string& path, bool read_only = false) {
+    auto image = open(path, read_only);
+    return image ? "opened" : image.error().what;
+  }
+
+  int run(Image& image, ImageVerb verb, std::uint64_t sector, std::uint32_t bytes) {
+    range[0] = {memory.data(), bytes};
+    op = {};
+    op.verb = verb;
+    op.sector = sector;
+    op.bytes = bytes;
+    op.data = range;
+    op.client = &waiter;
+    waiter.finished = nullptr;
+    image.start(op);
+    for (int turns = 0; !waiter.finished && turns < 1000; turns++) engine->turn(-1);
+    EXPECT_EQ(waiter.finished, &op);
+    return op.result;
+  }
+
+  TempDirectory directory;
+  std::unique_ptr<Engine> engine;
+  Waiter waiter;
+  ImageOp op;
+  std::array<iovec, 1> range{};
+  alignas(4096) std::array<std::byte, 8192> memory{};
+};
+
+// The open files of this process that are `path`, by the flags of their opens.
+std::vector<int> flags_of_opens(const std::string& path) {
+  std::vector<int> flags;
+  for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) {
+    std::error_code ignored;
+    if (std::filesystem::read_symlink(entry, ignored) == path)
+      flags.push_back(::fcntl(std::stoi(entry.path().filename()), F_GETFL));
+  }
+  return flags;
+}
+
+// A non-blocking file makes io_uring answer EAGAIN where it should wait, for ever on some devices.
+TEST_F(ImageTest, WaitsForItsDevice) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  auto image = open(path);
+  ASSERT_TRUE(image) << image.error().what;
+  const std::vector<int> flags = flags_of_opens(path);
+  ASSERT_EQ(flags.size(), 1u);
+  EXPECT_EQ(flags[0] & O_NONBLOCK, 0);
+}
+
+TEST_F(ImageTest, SectorsAreBytesOfTheFile) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  auto image = open(path);
+  ASSERT_TRUE(image) << image.error().what;
+  EXPECT_EQ((*image)->info().sectors, 2048u);
+  EXPECT_FALSE((*image)->info().read_only);
+  std::memset(memory.data(), 'q', 4096);
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 8, 4096), 0);
+  EXPECT_EQ(run(**image, ImageVerb::kSync, 0, 0), 0);
+
+  std::ifstream file{path, std::ios::binary};
+  std::string content(1 << 20, '\0');
+  file.read(content.data(), static_cast<std::streamsize>(content.size()));
+  EXPECT_EQ(content.find_first_not_of('\0'), 4096u);
+  EXPECT_EQ(content.find_last_not_of('\0'), 8191u);
+
+  std::memset(memory.data(), 0, 4096);
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 8, 4096), 0);
+  EXPECT_EQ(memory[4095], std::byte{'q'});
+}
+
+TEST_F(ImageTest, TheLastSectorIsWithinReach) {
+  auto image = open(directory.file("a.img", 1 << 20), false, Direct::kOff);
+  ASSERT_TRUE(image);
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 2047, 512), 0);
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 2047, 512), 0);
+}
+
+TEST_F(ImageTest, APartOfASectorAtTheEndIsNotUsed) {
+  const std::string path = directory.file("odd.img", 10 * 512 + 100);
+  auto image = open(path, false, Direct::kOff);
+  ASSERT_TRUE(image);
+  EXPECT_EQ((*image)->info().sectors, 10u);
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 9, 512), 0);
+  EXPECT_EQ(std::filesystem::file_size(path), 10u * 512 + 100);
+}
+
+TEST_F(ImageTest, DirectReadOfAFileWithAnOddEnd) {
+  auto image = open(directory.file("odd.img", 10 * 512 + 100));
+  ASSERT_TRUE(image);
+  const auto last = (*image)->info().sectors - (*image)->info().sector_size / kSectorSize;
+  EXPECT_EQ(run(**image, ImageVerb::kRead, last, (*image)->info().sector_size), 0);
+}
+
+TEST_F(ImageTest, AFileOnADiskIsOpenedDirectly) {
+  auto image = open(directory.file("a.img", 1 << 20));
+  ASSERT_TRUE(image);
+  EXPECT_TRUE((*image)->info().direct);
+}
+
+TEST_F(ImageTest, BufferedWhenAskedFor) {
+  auto image = open(directory.file("a.img", 1 << 20), false, Direct::kOff);
+  ASSERT_TRUE(image);
+  EXPECT_FALSE((*image)->info().direct);
+  EXPECT_EQ((*image)->info().sector_size, 512u);
+}
+
+TEST_F(ImageTest, TmpfsWorks) {
+  const TempDirectory shm{"/dev/shm"};
+  auto image = open(shm.file("a.img", 1 << 20));
+  ASSERT_TRUE(image) << image.error().what;
+  std::memset(memory.data(), 't', 4096);
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 0, 4096), 0);
+  EXPECT_EQ(run(**image, ImageVerb::kSync, 0, 0), 0);
+}
+
+TEST_F(ImageTest, ErrorsNameTheFileAndTheReason) {
+  const std::string path = directory.path() / "x";
+  EXPECT_EQ(error_of(path), path + ": No such file or directory");
+  EXPECT_EQ(error_of(directory.path()), directory.path().string() + ": Is a directory");
+  EXPECT_EQ(error_of(directory.path(), true), directory.path().string() + ": Is a directory");
+  const std::string empty = directory.file("empty", 0);
+  EXPECT_EQ(error_of(empty), empty + ": is empty");
+  const std::string tiny = directory.file("tiny", 100);
+  EXPECT_EQ(error_of(tiny), tiny + ": is smaller than one sector");
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_EQ(error_of(path), path + ": neither a regular file nor a block device");
+  EXPECT_EQ(error_of(path, true), path + ": neither a regular file nor a block device");
+}
+
+TEST_F(ImageTest, NoPermissionIsSaid) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  ::chmod(path.c_str(), 0);
+  ::chmod(directory.path().c_str(), 0711);
+  ASSERT_EQ(::seteuid(65534), 0);
+  const std::string error = error_of(path);
+  ASSERT_EQ(::seteuid(0), 0);
+  EXPECT_EQ(error, path + ": Permission denied");
+}
+
+TEST_F(ImageTest, AReadOnlyImageIsNotWrittenTo) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  struct stat before {};
+  ASSERT_EQ(::stat(path.c_str(), &before), 0);
+  auto image = open(path, true);
+  ASSERT_TRUE(image);
+  EXPECT_TRUE((*image)->info().read_only);
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 0, 4096), 0);
+  EXPECT_EQ(run(**image, ImageVerb::kSync, 0, 0), 0);
+  EXPECT_DEATH(run(**image, ImageVerb::kWrite, 0, 4096), "internal error");
+  struct stat after {};
+  ASSERT_EQ(::stat(path.c_str(), &after), 0);
+  EXPECT_EQ(before.st_mtim.tv_sec, after.st_mtim.tv_sec);
+  EXPECT_EQ(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+}
+
+TEST_F(ImageTest, NothingPassesTheChokePointThatIsNotInsideTheDisk) {
+  auto image = open(directory.file("a.img", 1 << 20));
+  ASSERT_TRUE(image);
+  EXPECT_DEATH(run(**image, ImageVerb::kRead, 2048, 512), "internal error");
+  EXPECT_DEATH(run(**image, ImageVerb::kRead, 2047, 1024), "internal error");
+  EXPECT_DEATH(run(**image, ImageVerb::kRead, ~0ull, 512), "internal error");
+  EXPECT_DEATH(run(**image, ImageVerb::kRead, 0, 100), "internal error");
+  EXPECT_DEATH(run(**image, ImageVerb::kRead, 0, 0), "internal error");
+}
+
+TEST_F(ImageTest, AFileCutShortIsAnErrorOfTheRequest) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  auto image = open(path);
+  ASSERT_TRUE(image);
+  std::filesystem::resize_file(path, 4096);
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 1024, 4096), -ENODATA);
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 0, 4096), 0);
+}
+
+TEST_F(ImageTest, UnknownDriverIsRefused) {
+  ImageOptions options;
+  options.path = "/x";
+  EXPECT_EQ(open_image("qed", options, *engine).error().what, "/x: unknown image format");
+}
+
+TEST_F(ImageTest, DirectUnitFoundByTrialAgreesWithTheFileSystem) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  auto fd = open_file(path, O_RDONLY | O_DIRECT);
+  ASSERT_TRUE(fd);
+  EXPECT_EQ(direct_unit_by_trial(fd->get()), direct_unit(fd->get()));
+}
+
+TEST_F(ImageTest, BlockDeviceWith512ByteBlocks) {
+  const LoopDevice loop{directory.file("back.img", 1 << 20), 512};
+  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
+  auto image = open(loop.path());
+  ASSERT_TRUE(image) << image.error().what;
+  EXPECT_EQ((*image)->info().sectors, 2048u);
+  EXPECT_EQ((*image)->info().sector_size, 512u);
+  EXPECT_TRUE((*image)->info().direct);
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 2047, 512), 0);
+  EXPECT_EQ(run(**image, ImageVerb::kSync, 0, 0), 0);
+}
+
+TEST_F(ImageTest, BlockDeviceWith4096ByteBlocks) {
+  const LoopDevice loop{directory.file("back.img", 1 << 20), 4096};
+  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
+  auto image = open(loop.path());
+  ASSERT_TRUE(image) << image.error().what;
+  EXPECT_EQ((*image)->info().sectors, 2048u);
+  EXPECT_EQ((*image)->info().sector_size, 4096u);
+  EXPECT_GE((*image)->info().physical_sector_size, 4096u);
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 2040, 4096), 0);
+  EXPECT_DEATH(run(**image, ImageVerb::kRead, 1, 4096), "internal error");
+}
+
+TEST_F(ImageTest, ABlockDeviceThatTheHostUsesIsRefused) {
+  const LoopDevice loop{directory.file("back.img", 1 << 20), 512};
+  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
+  auto claim = open_file(loop.path(), O_RDONLY | O_EXCL);
+  ASSERT_TRUE(claim);
+  EXPECT_THAT(error_of(loop.path()), HasSubstr("in use by this host"));
+  EXPECT_THAT(error_of(loop.path(), true), HasSubstr("in use by this host"));
+}
+
+TEST_F(ImageTest, ABlockDeviceIsSharedByOneMachineWithItself) {
+  const LoopDevice loop{directory.file("back.img", 1 << 20), 512};
+  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
+  ImageOptions options;
+  options.path = loop.path();
+  options.lock.vm = "machine";
+  auto first = open_image("raw", options, *engine);
+  ASSERT_TRUE(first) << first.error().what;
+  auto second = open_image("raw", options, *engine);
+  EXPECT_TRUE(second) << second.error().what;
+  options.lock.vm = "another";
+  auto third = open_image("raw", options, *engine);
+  ASSERT_FALSE(third);
+  EXPECT_THAT(third.error().what, HasSubstr("in use by another guest"));
+}
+
+}  // namespace
+}  // namespace tapdisk

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The program as systemd runs it, with a preloaded device in the place of the module.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "base/resource.hpp"
+#include "tapctl/places.hpp"
+#include "tests/support/temp_file.hpp"
+
+namespace tapdisk {
+namespace {
+
+using ::testing::HasSubstr;
+using testing::TempDirectory;
+
+class ProcessTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    notify_path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+    ASSERT_EQ(::bind(notify.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+    const timeval limit{10, 0};
+    ::setsockopt(notify.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+  }
+  void TearDown() override {
+    if (child > 0) ::kill(child, SIGKILL);
+  }
+
+  void start(std::vector<std::string> arguments, std::vector<std::string> environment = {}) {
+    std::vector<char*> argv;
+    arguments.insert(arguments.begin(), TAPDISK_PROGRAM);
+    for (std::string& argument : arguments) argv.push_back(argument.data());
+    argv.push_back(nullptr);
+    child = ::fork();
+    if (child != 0) return;
+    if (!::freopen(log_path.c_str(), "w", stderr)) ::_exit(127);
+    ::setenv("LD_PRELOAD", FAKE_DEVICE, 1);
+    ::setenv("ASAN_OPTIONS", "verify_asan_link_order=0", 1);
+    ::setenv("NOTIFY_SOCKET", notify_path.c_str(), 1);
+    for (std::string& variable : environment) ::putenv(variable.data());
+    ::execv(argv[0], argv.data());
+    ::_exit(127);
+  }
+
+  // Serves `image`, with the arguments in a file as the hotplug script writes them.
+  void serve(const std::string& more = "", std::vector<std::string> environment = {}) {
+    start({"@" + directory.text("vbd-1-2.args", "--vbd\nvbd-1-2\n--image\n" + image +
+                                                    "\n--control\n" + control_path + "\n" + more)},
+          std::move(environment));
+  }
+
+  int exit_code() {
+    int status = 0;
+    for (int i = 0; i < 1000; i++) {
+      if (::waitpid(child, &status, WNOHANG) == child) {
+        child = 0;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+      }
+      ::usleep(20'000);
+    }
+    return -1;
+  }
+
+  std::string next_message() {
+    std::string message(4096, '\0');
+    const ssize_t bytes = ::recv(notify.get(), message.data(), message.size(), 0);
+    message.resize(bytes > 0 ? static_cast<std::size_t>(bytes) : 0);
+    return message;
+  }
+
+  std::string log() const {
+    std::ifstream file{log_path};
+    return {std::istreambuf_iterator<char>{file}, {}};
+  }
+
+  long resident_kib() const {
+    std::ifstream status{"/proc/" + std::to_string(child) + "/status"};
+    for (std::string line; std::getline(status, line);)
+      if (line.starts_with("VmHWM:")) return std::stol(line.substr(6));
+    return 0;
+  }
+
+  TempDirectory directory{std::filesystem::temp_directory_path()};
+  TempDirectory images;
+  std::string image = images.file("a.img", 4 << 20);
+  std::string control_path = directory.path() / "vbd-1-2.sock";
+  std::string notify_path = directory.path() / "notify";
+  std::string log_path = directory.path() / "log";
+  Fd notify{::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+  pid_t child = 0;
+};
+
+class ProcessEngineTest : public ProcessTest,
+                          public ::testing::WithParamInterface<const char*> {};
+INSTANTIATE_TEST_SUITE_P(Engines, ProcessEngineTest, ::testing::Values("io_uring", "libaio"));
+
+TEST_P(ProcessEngineTest, ServesAGuestUntilTheVbdIsGone) {
+  serve("--engine\n" + std::string{GetParam()} + "\n", {"FAKE_REQUESTS=1000", "FAKE_END=gone"});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log(), HasSubstr("fake device: all right"));
+  EXPECT_THAT(log(), HasSubstr(GetParam()));
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  EXPECT_THAT(next_message(), HasSubstr("STOPPING=1"));
+}
+
+TEST_F(ProcessTest, ServesWithoutDirectIoToo) {
+  serve("--direct\noff\n--window\nfault\n", {"FAKE_REQUESTS=500", "FAKE_END=gone"});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log(), HasSubstr("buffered"));
+}
+
+TEST_F(ProcessTest, SigtermDrainsAndEndsWell) {
+  serve("", {"FAKE_REQUESTS=100"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  ::kill(child, SIGTERM);
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(next_message(), HasSubstr("STOPPING=1"));
+  EXPECT_FALSE(std::filesystem::exists(control_path));
+}
+
+TEST_F(ProcessTest, AnswersTapCtlAndStaysSmall) {
+  serve("", {"FAKE_REQUESTS=1000"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  const Places places{directory.path(), directory.path()};
+  nlohmann::json stats;
+  for (int i = 0; i < 500 && stats["requests"] != 2001; i++) {
+    const auto answer = ask_tapdisk(places, "vbd-1-2", R"({"cmd":"stats"})");
+    ASSERT_TRUE(answer) << answer.error().what;
+    stats = nlohmann::json::parse(*answer)["stats"];
+    ::usleep(10'000);
+  }
+  EXPECT_EQ(stats["requests"], 2001);
+  EXPECT_EQ(stats["writes"], 1000);
+  EXPECT_EQ(stats["syncs"], 1);
+  EXPECT_EQ(stats["errors"], 0);
+  RecordProperty("resident_kib", static_cast<int>(resident_kib()));
+  if (!RUNS_SANITIZED) {
+    EXPECT_LT(resident_kib(), 16 * 1024);
+  }
+}
+
+TEST_F(ProcessTest, AFailedStartIsToldToSystemd) {
+  std::filesystem::remove(image);
+  serve();
+  EXPECT_EQ(exit_code(), 1);
+  const std::string message = next_message();
+  EXPECT_THAT(message, HasSubstr("STATUS=" + image + ": No such file or directory"));
+  EXPECT_THAT(message, HasSubstr("ERRNO=2"));
+  EXPECT_THAT(log(), HasSubstr(image + ": No such file or directory"));
+}
+
+TEST_F(ProcessTest, AnAttachThatIsRefusedIsAFailedStart) {
+  serve("", {"FAKE_ATTACH_ERRNO=" + std::to_string(EBUSY)});
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(), HasSubstr("vbd-1-2: attach: another tapdisk serves this vbd"));
+}
+
+TEST_F(ProcessTest, AnImageInUseIsAFailedStart) {
+  serve("--vm\none\n");
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  const pid_t first = child;
+  start({"--vbd", "vbd-9-9", "--image", image, "--control", directory.path() / "2.sock"});
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(), HasSubstr("in use by another guest"));
+  child = first;
+}
+
+TEST_F(ProcessTest, WrongUsageIsItsOwnCode) {
+  start({"--bogus"});
+  EXPECT_EQ(exit_code(), 2);
+}
+
+}  // namespace
+}  // namespace tapdisk

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// The crank, with real engines and files on one side and a guest of our own on the other.
+#include "server/server.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <cstring>
+#include <deque>
+#include <thread>
+
+#include "base/syscall.hpp"
+#include "tests/support/fake_module.hpp"
+#include "tests/support/temp_file.hpp"
+
+namespace tapdisk {
+namespace {
+
+using ::testing::ElementsAre;
+using testing::FakeGuest;
+using testing::FakeModule;
+using testing::FakeSource;
+using testing::TempDirectory;
+
+struct Wish {
+  std::uint8_t op;
+  std::uint64_t sector;
+  std::vector<blktap_seg> segments;
+};
+
+// Has one wish at a time fulfilled, or as many as `depth`; then lets the vbd be removed.
+struct ScriptedGuest final : FakeGuest {
+  void answered(Slot slot, int result) override {
+    in_flight--;
+    results.push_back(result);
+    if (check) check(slot, results.size() - 1);
+  }
+  void rung() override {
+    for (Slot slot = 0; slot < depth && !wishes.empty(); slot++) {
+      if (!module->is_free(slot)) continue;
+      const Wish wish = wishes.front();
+      wishes.pop_front();
+      if (prepare) prepare(slot, wish);
+      module->announce(slot, wish.op, wish.sector, wish.segments);
+      in_flight++;
+    }
+    if (in_flight == 0 && wishes.empty() && at_end) at_end();
+  }
+
+  FakeModule* module = nullptr;
+  Slot depth = 1;
+  std::deque<Wish> wishes;
+  int in_flight = 0;
+  std::vector<int> results;
+  std::function<void(Slot, const Wish&)> prepare;
+  std::function<void(Slot, std::size_t)> check;
+  std::function<void()> at_end;
+};
+
+const std::vector<blktap_seg> kPage{{0, 4096}};
+
+std::vector<std::string> logged;
+
+class ServerTest : public ::testing::TestWithParam<EngineKind> {
+ protected:
+  void SetUp() override {
+    logged.clear();
+    engine = std::move(*make_engine(GetParam()));
+    ImageOptions options;
+    options.path = path;
+    image = std::move(*open_image("raw", options, *engine));
+    guest.module = &module;
+    guest.at_end = [this] { source.remove(); };
+    server.emplace(source, *image, *engine, errors, std::move(*make_eventfd()));
+  }
+
+  TempDirectory directory;
+  std::string path = directory.file("a.img", 1 << 20);
+  FakeModule module{2048};
+  ScriptedGuest guest;
+  FakeSource source{module, guest};
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<Image> image;
+  ErrorLog errors{path, [](const std::string& line) { logged.push_back(line); }};
+  std::optional<Server> server;
+};
+
+INSTANTIATE_TEST_SUITE_P(Engines, ServerTest, ::testing::Values(EngineKind::kUring,
+                                                                EngineKind::kAio),
+                         [](const auto& info) {
+                           return info.param == EngineKind::kUring ? "io_uring" : "libaio";
+                         });
+
+TEST_P(ServerTest, AGuestReadsWhatItWrote) {
+  guest.wishes = {
+      {BLKTAP_OP_WRITE, 8, kPage}, {BLKTAP_OP_FLUSH, 0, {}}, {BLKTAP_OP_READ, 8, kPage}};
+  guest.prepare = [&](Slot slot, const Wish& wish) {
+    if (wish.op == BLKTAP_OP_WRITE) std::memset(module.page(slot, false), 'w', 4096);
+  };
+  guest.check = [&](Slot slot, std::size_t n) {
+    if (n == 2) {
+      EXPECT_EQ(module.page(slot, true)[4095], std::byte{'w'});
+    }
+  };
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ElementsAre(0, 0, 0));
+  EXPECT_EQ(server->counters().syncs.get(), 1u);
+  EXPECT_EQ(server->counters().bytes_written.get(), 4096u);
+}
+
+TEST_P(ServerTest, TheVbdGoingAwayEndsIt) {
+  source.remove();
+  EXPECT_TRUE(server->run());
+}
+
+TEST_P(ServerTest, TheVbdGoingAwayWithIoInFlightEndsItToo) {
+  guest.depth = 32;
+  for (std::uint64_t i = 0; i < 32; i++)
+    guest.wishes.push_back({BLKTAP_OP_READ, i * 8, kPage});
+  struct Killer final : FakeGuest {
+    void answered(Slot, int) override {}
+    void rung() override {
+      inner->rung();
+      source->remove();
+    }
+    ScriptedGuest* inner = nullptr;
+    FakeSource* source = nullptr;
+  } killer;
+  FakeSource doomed{module, killer};
+  killer.inner = &guest;
+  killer.source = &doomed;
+  guest.at_end = nullptr;
+  Server other{doomed, *image, *engine, errors, std::move(*make_eventfd())};
+  EXPECT_TRUE(other.run());
+  EXPECT_EQ(other.counters().reads.get(), 32u);
+}
+
+// What it owns is answered; what the guest asks for later stays on the guest's ring.
+TEST_P(ServerTest, StopDrainsFirst) {
+  guest.depth = 32;
+  for (std::uint64_t i = 0; i < 100; i++)
+    guest.wishes.push_back({BLKTAP_OP_WRITE, i * 8, kPage});
+  guest.at_end = nullptr;
+  server->stop();
+  EXPECT_TRUE(server->run());
+  EXPECT_EQ(guest.results.size(), source.counters().requests.get());
+  EXPECT_LT(guest.results.size(), 100u);
+  EXPECT_THAT(guest.results, ::testing::Each(0));
+}
+
+TEST_P(ServerTest, StopFromAnotherThreadWakesAnIdleServer) {
+  guest.at_end = nullptr;
+  std::thread stopper{[&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds{30});
+    server->stop();
+  }};
+  EXPECT_TRUE(server->run());
+  stopper.join();
+}
+
+TEST_P(ServerTest, AModuleThatIsNotUnderstoodEndsIt) {
+  source.break_protocol();
+  const Result<void> outcome = server->run();
+  ASSERT_FALSE(outcome);
+  EXPECT_EQ(outcome.error().code, EPROTO);
+}
+
+TEST_P(ServerTest, AnIoErrorIsAnsweredAndSaidOnce) {
+  std::filesystem::resize_file(path, 4096);
+  guest.wishes = {{BLKTAP_OP_READ, 1024, kPage}, {BLKTAP_OP_READ, 1032, kPage},
+                  {BLKTAP_OP_READ, 0, kPage}};
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ElementsAre(-ENODATA, -ENODATA, 0));
+  EXPECT_THAT(logged, ElementsAre(path + ": reading 4096 bytes at byte 524288: No data available"));
+  EXPECT_EQ(server->counters().errors.get(), 2u);
+}
+
+TEST_P(ServerTest, BarriersKeepTheirOrder) {
+  guest.depth = 8;
+  guest.wishes = {{BLKTAP_OP_WRITE, 0, kPage}, {BLKTAP_OP_BARRIER, 8, kPage},
+                  {BLKTAP_OP_READ, 0, kPage}, {BLKTAP_OP_BARRIER, 0, {}},
+                  {BLKTAP_OP_READ, 8, kPage}};
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ElementsAre(0, 0, 0, 0, 0));
+  EXPECT_EQ(server->counters().syncs.get(), 3u);
+}
+
+// Depth one: the cost that cannot be shared with anybody.
+TEST_P(ServerTest, ARequestAtDepthOneCostsFewSystemCalls) {
+  constexpr unsigned kCount = 500;
+  for (unsigned i = 0; i < kCount; i++)
+    guest.wishes.push_back({BLKTAP_OP_READ, i % 256 * 8, kPage});
+  EXPECT_TRUE(server->run());
+  const double rings = static_cast<double>(source.counters().rings.get()) / kCount;
+  const double calls = static_cast<double>(engine->counters().calls.get()) / kCount;
+  RecordProperty("doorbells", std::to_string(rings));
+  RecordProperty("engine_calls", std::to_string(calls));
+  // This guest is ready with its next request inside the doorbell, so that one does for both.
+  EXPECT_LE(rings, 1.05);
+  EXPECT_LE(calls, GetParam() == EngineKind::kUring ? 1.05 : 2.05);
+}
+
+TEST_P(ServerTest, AQueueThatIsFullSharesThem) {
+  constexpr unsigned kCount = 3200;
+  guest.depth = 32;
+  for (unsigned i = 0; i < kCount; i++)
+    guest.wishes.push_back({BLKTAP_OP_READ, i % 256 * 8, kPage});
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ::testing::SizeIs(kCount));
+  EXPECT_LT(source.counters().rings.get(), kCount);
+  RecordProperty("doorbells_per_request",
+                 std::to_string(static_cast<double>(source.counters().rings.get()) / kCount));
+}
+
+TEST_P(ServerTest, SleepsOnlyWithTheDoorbellArmed) {
+  guest.wishes = {{BLKTAP_OP_READ, 0, kPage}};
+  EXPECT_TRUE(server->run());
+  EXPECT_TRUE(source.armed);
+}
+
+}  // namespace
+}  // namespace tapdisk

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "server/control.hpp"
+#include "tests/support/temp_file.hpp"
+#include "tapctl/places.hpp"
+#include "tapctl/report.hpp"
+
+namespace tapdisk {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::TempDirectory;
+
+class TapCtlTest : public ::testing::Test {
+ protected:
+  void add_vbd(const std::string& name, const std::string& domid, const std::string& devid) {
+    const std::string base = "class/" + name + "/";
+    directory.text(base + "domid", domid + "\n");
+    directory.text(base + "devid", devid + "\n");
+    directory.text(base + "state", "connected\n");
+    directory.text(base + "attached", "1\n");
+    directory.text(base + "tapdisk_pid", "4711\n");
+    directory.text(base + "sectors", "2097152\n");
+    directory.text(base + "uevent", "MAJOR=1\n");
+    directory.text(base + "statistics/requests_read", "12\n");
+    directory.text(base + "statistics/bytes_copied", "0\n");
+    directory.text("run/" + name + ".args", "--vbd\n" + name + "\n--image\n/srv/" + name + "\n");
+  }
+
+  TempDirectory directory{std::filesystem::temp_directory_path()};  // a socket's path is short
+  Places places{directory.path() / "class", directory.path() / "run"};
+};
+
+TEST_F(TapCtlTest, WithoutTheModuleItSaysSo) {
+  const auto vbds = list_vbds(places);
+  ASSERT_FALSE(vbds);
+  EXPECT_THAT(vbds.error().what, HasSubstr("not loaded"));
+}
+
+TEST_F(TapCtlTest, ListsInOrderOfDomainAndDevice) {
+  add_vbd("vbd-10-51712", "10", "51712");
+  add_vbd("vbd-2-51728", "2", "51728");
+  add_vbd("vbd-2-51712", "2", "51712");
+  const auto vbds = list_vbds(places);
+  ASSERT_TRUE(vbds);
+  const auto list = nlohmann::json::parse(list_as_json(*vbds));
+  ASSERT_EQ(list.size(), 3u);
+  EXPECT_EQ(list[0]["vbd"], "vbd-2-51712");
+  EXPECT_EQ(list[1]["vbd"], "vbd-2-51728");
+  EXPECT_EQ(list[2]["vbd"], "vbd-10-51712");
+  EXPECT_EQ(list[0]["tapdisk_pid"], 4711);
+  EXPECT_EQ(list[0]["state"], "connected");
+  EXPECT_EQ(list[0]["image"], "/srv/vbd-2-51712");
+  EXPECT_FALSE(list[0].contains("uevent"));
+
+  const std::string table = list_as_table(*vbds);
+  EXPECT_THAT(table, HasSubstr("vbd-2-51712            connected     4711      1 GiB  "
+                               "/srv/vbd-2-51712\n"));
+}
+
+TEST_F(TapCtlTest, AnEmptyListIsAHeadingOrAnEmptyArray) {
+  EXPECT_THAT(list_as_table({}), HasSubstr("VBD"));
+  EXPECT_EQ(list_as_json({}), "[]\n");
+}
+
+TEST_F(TapCtlTest, APathThatIsNotUtf8IsStillPrinted) {
+  VbdView vbd;
+  vbd.name = "vbd-1-2";
+  vbd.image = "/srv/\xff.img";
+  EXPECT_TRUE(nlohmann::json::accept(list_as_json({vbd})));
+}
+
+TEST_F(TapCtlTest, StatsOfAVbdThatIsNotThereNameThoseThatAre) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  const auto stats = read_statistics(places, "vbd-9-9");
+  ASSERT_FALSE(stats);
+  EXPECT_EQ(stats.error().what, "vbd-9-9: no such vbd; there are: vbd-2-51712");
+  EXPECT_FALSE(read_statistics(places, "../run"));
+}
+
+TEST_F(TapCtlTest, StatsShowBothSides) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  auto control = Control::open(places.run_directory + "/vbd-2-51712.sock",
+                               {[] { return std::string{R"({"engine":"io_uring","reads":5})"}; },
+                                [] {}});
+  ASSERT_TRUE(control) << control.error().what;
+  const auto module = read_statistics(places, "vbd-2-51712");
+  ASSERT_TRUE(module);
+  const auto tapdisk = ask_tapdisk(places, "vbd-2-51712", R"({"cmd":"stats"})");
+  ASSERT_TRUE(tapdisk) << tapdisk.error().what;
+
+  const auto json = nlohmann::json::parse(stats_as_json("vbd-2-51712", *module, tapdisk));
+  EXPECT_EQ(json["module"]["requests_read"], 12);
+  EXPECT_EQ(json["tapdisk"]["reads"], 5);
+  const std::string table = stats_as_table("vbd-2-51712", *module, tapdisk);
+  EXPECT_THAT(table, HasSubstr("requests_read"));
+  EXPECT_THAT(table, HasSubstr("io_uring"));
+}
+
+TEST_F(TapCtlTest, StatsWithoutATapdiskSayWhy) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  const auto module = read_statistics(places, "vbd-2-51712");
+  const auto tapdisk = ask_tapdisk(places, "vbd-2-51712", R"({"cmd":"stats"})");
+  ASSERT_FALSE(tapdisk);
+  EXPECT_TRUE(nlohmann::json::parse(stats_as_json("vbd-2-51712", *module, tapdisk))["tapdisk"]
+                  .is_null());
+  EXPECT_THAT(stats_as_table("vbd-2-51712", *module, tapdisk),
+              HasSubstr("none: tapdisk of vbd-2-51712: No such file or directory"));
+}
+
+TEST_F(TapCtlTest, AnAnswerThatIsNotUnderstoodIsNotShown) {
+  EXPECT_THAT(stats_as_table("v", {}, Result<std::string>{"[]"}), HasSubstr("not understood"));
+  EXPECT_THAT(stats_as_table("v", {}, Result<std::string>{"garbage"}),
+              HasSubstr("not understood"));
+}
+
+}  // namespace
+}  // namespace tapdisk

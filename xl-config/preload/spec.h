@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Rewrites one disk specification so that an unmodified libxlutil understands `tap:zc:/path`.
+ *
+ * Works on the string only, so it depends on no struct layout and on no version of Xen.
+ * Pure: called by the preload library and by the tests, in any context.
+ */
+#ifndef BLKTAP_XL_SPEC_H
+#define BLKTAP_XL_SPEC_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum tapzc_verdict {
+	TAPZC_UNCHANGED,	/* not ours: hand the specification on as it is */
+	TAPZC_REWRITTEN,	/* *out holds what to parse instead; the caller frees it */
+	TAPZC_RELATIVE,		/* *out holds the offending `zc:path`; the caller frees it */
+	TAPZC_NO_MEMORY,
+};
+
+/*
+ * `tap:zc:/P,...`, `tap2:zc:/P,...` and `tap:tapdisk:zc:/P,...`, at the start of the specification
+ * or after a comma, become `script=block-tapzc,tap:/P,...`. The `tap:` stays because libxlutil then
+ * takes the classic order (path, vdev, access) for what follows.
+ */
+enum tapzc_verdict tapzc_rewrite(const char *spec, char **out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
