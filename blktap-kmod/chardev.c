@@ -198,5 +198,4 @@ const struct file_operations blktap_chardev_operations = {
 	.unlocked_ioctl = ioctl_vbd,
 	.mmap = mmap_vbd,
 	.poll = poll_vbd,
-	.llseek = no_llseek,
 };
