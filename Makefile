@@ -3,22 +3,22 @@
 # The one entry point. Everything that is built goes to build/; what the nested Xen host boots from
 # goes to BLKTAP_CACHE (default ~/.cache/blktap).
 #
-#   KVER     kernel release the module is for (default: the newest installed Debian 6.1 headers)
+#   KVER     kernel release the module is for (default: the first of KVERS)
+#   KVERS    releases it is tested for (default: what scripts/kernels finds)
 #   DESTDIR  root file system to install into (default: this machine)
 #   JOBS     compile jobs at a time (default: one per CPU)
 
-KVER    ?= $(shell ls -d /usr/src/linux-headers-6.1.*-amd64 2>/dev/null | \
-		sed 's/.*linux-headers-//' | sort -V | tail -1)
+KVERS   ?= $(shell scripts/kernels)
+KVER    ?= $(firstword $(KVERS))
 DESTDIR ?=
 JOBS    ?= $(shell nproc)
-KDIR    ?= /lib/modules/$(KVER)/build
 
 # Looked up at each use, for `deps` may have just installed the headers.
-export KVER
+export KVER KVERS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps all module user tests install uninstall check check-unit check-static \
-	check-system fuzz demo bench dom0 clean print-kver
+.PHONY: help deps all module modules user tests install uninstall check check-unit \
+	check-static check-system fuzz demo bench dom0 clean print-kver
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,9 +33,10 @@ all: module user ## Build what is installed
 MODULE_BUILD := build/module-$(KVER)
 
 module: ## Build blktap.ko for KVER
-	@test -d $(KDIR)/ || { echo "no kernel headers in $(KDIR): try make deps" >&2; exit 1; }
-	@mkdir -p $(MODULE_BUILD)
-	$(MAKE) -C $(KDIR) M=$(CURDIR)/$(MODULE_BUILD) src=$(CURDIR)/blktap-kmod modules
+	scripts/build-module $(KVER) $(MODULE_BUILD) -j$(JOBS)
+
+modules: ## Build blktap.ko for each of KVERS
+	$(foreach kver,$(KVERS),scripts/build-module $(kver) build/module-$(kver) -j$(JOBS) &&) true
 
 user: ## Build tapdisk, tap-ctl and the xl preload library
 	cmake -S . -B build/user -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
@@ -46,7 +47,8 @@ tests: user ## Build the tests, fuzz targets and micro-benchmarks
 	cmake --build build/user -j $(JOBS)
 
 install: all ## Install into DESTDIR
-	install -D -m 644 $(MODULE_BUILD)/blktap.ko $(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
+	install -D -m 644 $(MODULE_BUILD)/blktap-kmod/blktap.ko \
+		$(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
 	depmod -b $(DESTDIR)/ $(KVER)
 	DESTDIR=$(DESTDIR) cmake --install build/user
 	DESTDIR=$(DESTDIR) xl-config/install.sh
