@@ -46,7 +46,7 @@ Disk::Disk() : Disk(Options{}) {}
 Disk::Disk(const Options& options)
 {
     const std::vector<std::uint8_t> contents = original(0, options.sectors * 512);
-    if (settings.tapdisk == Settings::Tapdisk::memory) {
+    if (settings.backend == Backend::blktap && settings.tapdisk == Settings::Tapdisk::memory) {
         vbd_ = std::make_unique<Vbd>(Vbd::Options{.writable = options.writable});
         memory_ = std::make_unique<MemoryDisk>(vbd_->node(), options.sectors);
         memory_->bytes() = contents;
@@ -57,7 +57,18 @@ Disk::Disk(const Options& options)
     std::ofstream(image_, std::ios::binary)
         .write(reinterpret_cast<const char*>(contents.data()),
                static_cast<std::streamsize>(contents.size()));
-    vbd_ = std::make_unique<Vbd>(Vbd::Options{.image = image_, .writable = options.writable});
+    if (settings.backend == Backend::blkback) {
+        // What /etc/xen/scripts/block does for a file.
+        loop_ = std::make_unique<Loop>(image_, options.writable);
+        vbd_ = std::make_unique<Vbd>(Vbd::Options{.image = image_,
+                                                  .writable = options.writable,
+                                                  .backend = settings.backend,
+                                                  .discard = options.discard,
+                                                  .physical_device = loop_->number()});
+        return;
+    }
+    vbd_ = std::make_unique<Vbd>(Vbd::Options{
+        .image = image_, .writable = options.writable, .discard = options.discard});
     if (run_script(*vbd_, "add") != 0)
         throw std::runtime_error("hotplug script: " + vbd_->backend_value("hotplug-error"));
 }
@@ -66,10 +77,11 @@ Disk::~Disk()
 {
     // As libxl does it: the vbd closes, then the script takes the tapdisk away.
     vbd_->close();
-    if (!image_.empty())
+    if (!image_.empty() && !loop_)
         run_script(*vbd_, "remove");
     memory_.reset();
     vbd_.reset();
+    loop_.reset();
     std::filesystem::remove(image_.empty() ? "/nowhere" : image_);
 }
 

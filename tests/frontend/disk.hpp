@@ -5,6 +5,7 @@
 #define TESTS_FRONTEND_DISK_HPP
 
 #include "tests/frontend/frontend.hpp"
+#include "tests/frontend/loop.hpp"
 #include "tests/frontend/seat.hpp"
 #include "tests/frontend/vbd.hpp"
 
@@ -15,9 +16,11 @@
 
 // From the command line.
 struct Settings {
+    Backend backend = Backend::blktap;
     // Which tapdisk serves the well-behaved and the rogue guests.
     enum class Tapdisk { installed, memory } tapdisk = Tapdisk::installed;
     std::string directory = "/srv"; // for image files
+    bool harmful = false; // runs what is known to harm the host of this back end, too
 };
 extern Settings settings;
 
@@ -26,6 +29,7 @@ public:
     struct Options {
         bool writable = true;
         std::uint64_t sectors = 32768;
+        bool discard = true; // may be offered
     };
 
     Disk();
@@ -39,9 +43,11 @@ public:
     static std::vector<std::uint8_t> original(std::uint64_t sector, std::size_t bytes);
     // What is on the medium now.
     std::vector<std::uint8_t> stored(std::uint64_t sector, std::size_t bytes) const;
+    const std::string& image() const { return image_; } // the file; none for a disk in memory
 
 private:
     std::string image_;
+    std::unique_ptr<Loop> loop_;
     std::unique_ptr<Vbd> vbd_;
     std::unique_ptr<MemoryDisk> memory_;
 };

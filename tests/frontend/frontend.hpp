@@ -1,77 +1,86 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The guest's part: blkfront in user space. It behaves well by itself; the
-// ring and the keys are public for the tests that do not.
+// The guest's part: blkfront in user space. It behaves well by itself; rings
+// and keys are public for the tests that do not.
 #ifndef TESTS_FRONTEND_FRONTEND_HPP
 #define TESTS_FRONTEND_FRONTEND_HPP
 
+#include "tests/frontend/queue.hpp"
 #include "tests/frontend/vbd.hpp"
-#include "tests/support/guest_entry.h"
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <utility>
 #include <vector>
 
+// What a frontend asks for. The default is what every back end has to grant.
+struct Shape {
+    guest::Abi abi = guest::Abi::x86_64; // native: without a `protocol` key
+    unsigned order = 0;                  // a ring has 2^order pages
+    unsigned queues = 1;
+    bool persistent = false; // grants may stay mapped
+};
+
 class Frontend {
 public:
-    static constexpr std::uint32_t kEntries = 32;
+    static constexpr std::uint32_t kEntries = 32; // of a ring of one page
 
-    // `native` is how a frontend without a `protocol` key is understood.
-    explicit Frontend(const Vbd& vbd, guest::Abi abi = guest::Abi::native);
-
-    // Before connect(): lets the ring's indices begin elsewhere than at zero.
-    void start_at(std::uint32_t index);
+    explicit Frontend(const Vbd& vbd, guest::Abi abi = guest::Abi::native)
+        : Frontend(vbd, Shape{.abi = abi}) {}
+    Frontend(const Vbd& vbd, const Shape& shape);
 
     // What this frontend says in xenstore when all is well.
-    std::vector<std::pair<std::string, std::string>> keys() const;
+    Keys keys() const;
     // Writes the keys and goes to Initialised.
-    void announce(const std::vector<std::pair<std::string, std::string>>& keys) const;
-    // Announces, waits for the backend, goes to Connected. False: the backend did not follow.
+    void announce(const Keys& keys) const;
+    // Forgets older keys, announces, waits for the backend, goes to Connected. False: the backend
+    // did not follow.
     bool connect();
     // The orderly way out: Closing, Closed. False: the backend did not follow.
     bool close();
-    // Closed, and back to the start with an empty ring: as a driver that is loaded again.
-    bool reopen();
+    // Closed, and back to the start with empty rings: as a driver that is loaded again.
+    bool reopen() { return reopen(shape_); }
+    bool reopen(const Shape& shape);
 
     std::uint64_t sectors() const { return std::stoull(vbd_.backend_value("sectors")); }
-    guest::Abi abi() const { return abi_; }
+    const Shape& shape() const { return shape_; }
+    guest::Abi abi() const { return shape_.abi; }
 
-    // Puts a request into the ring; a guest's id is whatever it likes.
-    void put(const guest::Request& request);
-    // Publishes what was put; sends an event if the backend wants one.
-    void push();
-    std::optional<guest::Response> take();
-    // Sleeps on the event channel as a guest does. Nothing: no response in time.
-    std::optional<guest::Response> wait(std::chrono::milliseconds limit = std::chrono::seconds(20));
-    // One request alone, with an id of our own. The response is returned without that id.
-    std::optional<std::int16_t> run(guest::Request request);
-    // Everything outstanding. Nothing at all: not all of it came in time.
-    std::vector<guest::Response> wait_all();
+    std::size_t queues() const { return queues_.size(); }
+    Queue& queue(std::size_t number) { return queues_.at(number); }
+    // The next response on any queue, with its number. Nothing: none in time.
+    std::optional<std::pair<std::size_t, guest::Response>>
+    wait_any(std::chrono::milliseconds limit = std::chrono::seconds(20));
 
-    std::uint32_t outstanding() const { return produced_ - consumed_; }
-    std::uint32_t produced() const { return produced_; }
-
-    blkif_sring* ring() const { return reinterpret_cast<blkif_sring*>(page_->all().data()); }
-    void* entry(std::uint32_t index) const
+    // The first queue, for frontends that have no other.
+    void start_at(std::uint32_t index) { queues_[0].start_at(index); }
+    template <class Any>
+    void put(const Any& request) { queues_[0].put(request); }
+    void push() { queues_[0].push(); }
+    std::optional<guest::Response> take() { return queues_[0].take(); }
+    std::optional<guest::Response> wait(std::chrono::milliseconds limit = std::chrono::seconds(20))
     {
-        return guest::entry_at(page_->all().data(), abi_, index % kEntries);
+        return queues_[0].wait(limit);
     }
-    const xen::Channel& channel() const { return *channel_; }
-    void drop_ring_page() { page_.reset(); } // the guest takes its grant back while it is in use
+    template <class Any>
+    std::optional<std::int16_t> run(const Any& request) { return queues_[0].run(request); }
+    std::vector<guest::Response> wait_all() { return queues_[0].wait_all(); }
+    std::uint32_t outstanding() const { return queues_[0].outstanding(); }
+    std::uint32_t produced() const { return queues_[0].produced(); }
+    blkif_sring* ring() const { return queues_[0].ring(); }
+    void* entry(std::uint32_t index) const { return queues_[0].entry(index); }
+    const xen::Channel& channel() const { return queues_[0].channel(); }
+    void drop_ring_page() { queues_[0].drop_pages(); }
 
 private:
     void start();
 
     const Vbd& vbd_;
-    guest::Abi abi_;
-    std::optional<xen::Pages> page_;
-    std::optional<xen::Channel> channel_;
-    std::uint32_t produced_ = 0; // put into the ring
-    std::uint32_t pushed_ = 0;   // and published
-    std::uint32_t consumed_ = 0;
-    std::uint64_t next_id_ = 0x5eed000000000000;
+    Shape shape_;
+    std::deque<Queue> queues_;
+    std::size_t turn_ = 0; // the queue that wait_any() looked at last
 };
 
 // A read, write, ... of whole pages: pages first..first+count-1 of `pages`.

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <stdexcept>
 #include <thread>
 
@@ -32,9 +33,15 @@ bool eventually(std::chrono::milliseconds limit, const std::function<bool()>& co
     return true;
 }
 
+const char* name(Backend backend)
+{
+    return backend == Backend::blktap ? "blktap" : "xen-blkback";
+}
+
 Vbd::Vbd(const Options& options)
     : devid_(next_devid()), backend_("/local/domain/0/backend/vbd/0/" + std::to_string(devid_)),
-      frontend_("/local/domain/0/blktap-frontend-test-" + std::to_string(devid_))
+      frontend_home_("/local/domain/0/blktap-frontend-test-" + std::to_string(devid_)),
+      frontend_(frontend_home_ + "/" + std::to_string(devid_))
 {
     const std::string mode = options.writable ? "w" : "r";
     store_.write({
@@ -52,10 +59,11 @@ Vbd::Vbd(const Options& options)
         {backend_key("type"), "phy"},
         {backend_key("mode"), mode},
         {backend_key("device-type"), "disk"},
-        {backend_key("discard-enable"), "1"},
+        {backend_key("discard-enable"), options.discard ? "1" : "0"},
         {backend_key("specification"), "xen"},
         {backend_key("params"), options.image},
-        {backend_key("script"), "/etc/xen/scripts/block-tapzc"},
+        {backend_key("script"), options.backend == Backend::blktap ? "/etc/xen/scripts/block-tapzc"
+                                                                   : "/etc/xen/scripts/block"},
         {backend_key("state"), "1"},
     });
     if (!wait_for(kInitWait)) {
@@ -63,6 +71,8 @@ Vbd::Vbd(const Options& options)
         destroy();
         throw std::runtime_error(name() + ": no driver took it" + (why.empty() ? "" : ": " + why));
     }
+    if (!options.physical_device.empty())
+        store_.write({{backend_key("physical-device"), options.physical_device}});
 }
 
 Vbd::~Vbd()
@@ -80,6 +90,12 @@ std::string Vbd::backend_value(const std::string& key) const
     return store_.read(backend_key(key)).value_or("");
 }
 
+unsigned Vbd::offer(const std::string& key) const
+{
+    const std::string value = backend_value(key);
+    return value.empty() ? 0 : static_cast<unsigned>(std::stoul(value));
+}
+
 std::string Vbd::error() const
 {
     return store_.read("/local/domain/0/error/" + xenbus_path() + "/error").value_or("");
@@ -88,6 +104,15 @@ std::string Vbd::error() const
 void Vbd::forget_error() const
 {
     store_.remove("/local/domain/0/error/" + xenbus_path());
+}
+
+void Vbd::forget_frontend_keys() const
+{
+    static const std::set<std::string> toolstacks{"backend",        "backend-id",  "state",
+                                                  "virtual-device", "device-type"};
+    for (const std::string& key : store_.list(frontend_))
+        if (!toolstacks.contains(key))
+            store_.remove(frontend_key(key));
 }
 
 State Vbd::state() const
@@ -121,13 +146,14 @@ bool Vbd::close() const
 void Vbd::destroy() const
 {
     store_.remove(backend_);
-    store_.remove(frontend_);
+    store_.remove(frontend_home_);
     forget_error();
 }
 
 bool Vbd::gone() const
 {
-    return !fs::exists(sysfs()) && !fs::exists(node());
+    return !fs::exists(sysfs()) && !fs::exists(node()) &&
+           !fs::exists("/sys/bus/xen-backend/devices/" + name());
 }
 
 std::string Vbd::attribute(const std::string& name) const

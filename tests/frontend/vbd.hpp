@@ -16,6 +16,10 @@
 // xenbus states, as in Xen's public/io/xenbus.h.
 enum State { kUnknown, kInitialising, kInitWait, kInitialised, kConnected, kClosing, kClosed };
 
+// Who serves the vbd: our module, or the kernel's xen-blkback.
+enum class Backend { blktap, blkback };
+const char* name(Backend backend);
+
 using Counters = std::map<std::string, std::uint64_t>;
 
 // Looks every few milliseconds. False: it did not come true in time.
@@ -26,9 +30,12 @@ public:
     struct Options {
         std::string image = "/nowhere"; // for the hotplug script
         bool writable = true;
+        Backend backend = Backend::blktap;
+        bool discard = true; // may be offered
+        std::string physical_device = ""; // "MAJOR:MINOR" in hexadecimal, for xen-blkback
     };
 
-    // Waits until the module is ready for a tapdisk and a frontend.
+    // Waits until the driver is ready for a frontend (and the module for a tapdisk).
     explicit Vbd(const Options& options);
     // Closes it in an orderly way, or by force when that does not help. Leaves nothing.
     ~Vbd();
@@ -44,8 +51,11 @@ public:
     std::string backend_key(const std::string& key) const { return backend_ + "/" + key; }
     std::string frontend_key(const std::string& key) const { return frontend_ + "/" + key; }
     std::string backend_value(const std::string& key) const;
-    std::string error() const; // what the module wrote under error/, or empty
+    // A number that the back end offers; 0 when it says nothing.
+    unsigned offer(const std::string& key) const;
+    std::string error() const; // what the driver wrote under error/, or empty
     void forget_error() const;
+    void forget_frontend_keys() const; // all that a frontend writes, but not its state
 
     State state() const;
     bool wait_for(State state, std::chrono::milliseconds limit = std::chrono::seconds(10)) const;
@@ -55,6 +65,8 @@ public:
     bool close() const;
     // Takes the directories away, as for a domain that is destroyed.
     void destroy() const;
+    // As when the guest's directory alone is removed.
+    void destroy_frontend() const { store_.remove(frontend_); }
     bool gone() const;
 
     std::string attribute(const std::string& name) const; // of /sys/class/blktap/vbd-D-V
@@ -66,7 +78,8 @@ private:
     xen::Store store_;
     unsigned devid_;
     std::string backend_;
-    std::string frontend_;
+    std::string frontend_home_;
+    std::string frontend_; // below it: xen-blkback wants a number as last name
 };
 
 #endif

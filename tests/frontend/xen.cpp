@@ -65,6 +65,17 @@ bool Store::exists(const std::string& path) const
     return read(path).has_value();
 }
 
+std::vector<std::string> Store::list(const std::string& path) const
+{
+    unsigned int count = 0;
+    char** names = xs_directory(handle_.get(), XBT_NULL, path.c_str(), &count);
+    if (!names)
+        return {};
+    std::vector<std::string> copy(names, names + count);
+    std::free(names);
+    return copy;
+}
+
 Pages::Pages(std::size_t count, Access access, std::uint32_t peer)
     : handle_(xengntshr_open(nullptr, 0)), refs_(count)
 {
@@ -100,13 +111,25 @@ void Channel::notify() const
 
 bool Channel::wait(std::chrono::milliseconds timeout) const
 {
-    pollfd fd{xenevtchn_fd(handle_.get()), POLLIN, 0};
-    if (poll(&fd, 1, static_cast<int>(timeout.count())) <= 0)
+    const Channel* const one[] = {this};
+    return wait(one, timeout);
+}
+
+bool Channel::wait(std::span<const Channel* const> channels, std::chrono::milliseconds timeout)
+{
+    std::vector<pollfd> fds;
+    for (const Channel* channel : channels)
+        fds.push_back({xenevtchn_fd(channel->handle_.get()), POLLIN, 0});
+    if (poll(fds.data(), fds.size(), static_cast<int>(timeout.count())) <= 0)
         return false;
-    const auto port = xenevtchn_pending(handle_.get());
-    if (port < 0)
-        fail("event channel");
-    xenevtchn_unmask(handle_.get(), static_cast<evtchn_port_t>(port));
+    for (std::size_t i = 0; i < fds.size(); i++) {
+        if (!fds[i].revents)
+            continue;
+        const auto port = xenevtchn_pending(channels[i]->handle_.get());
+        if (port < 0)
+            fail("event channel");
+        xenevtchn_unmask(channels[i]->handle_.get(), static_cast<evtchn_port_t>(port));
+    }
     return true;
 }
 

@@ -40,6 +40,7 @@ public:
     void write(const std::vector<std::pair<std::string, std::string>>& values) const;
     void remove(const std::string& path) const;
     bool exists(const std::string& path) const;
+    std::vector<std::string> list(const std::string& path) const; // names of what is below
 
 private:
     std::unique_ptr<xs_handle, Deleter> handle_;
@@ -79,6 +80,8 @@ public:
     void notify() const;
     // False: nothing came in time.
     bool wait(std::chrono::milliseconds timeout) const;
+    // The same, for an event on any of them.
+    static bool wait(std::span<const Channel* const> channels, std::chrono::milliseconds timeout);
 
 private:
     std::unique_ptr<xenevtchn_handle, Deleter> handle_;

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// A loop device over an image file, which serves as xen-blkback's disk.
+#ifndef TESTS_FRONTEND_LOOP_HPP
+#define TESTS_FRONTEND_LOOP_HPP
+
+#include <string>
+
+class Loop {
+public:
+    // Throws std::system_error when there is none to be had.
+    Loop(const std::string& file, bool writable);
+    // Waits until the last user has closed it.
+    ~Loop();
+    Loop(const Loop&) = delete;
+    Loop& operator=(const Loop&) = delete;
+
+    // "MAJOR:MINOR" in hexadecimal, as hotplug scripts write it.
+    std::string number() const;
+
+private:
+    std::string path_;
+};
+
+#endif
