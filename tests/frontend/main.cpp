@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Frontends and tapdisks, good and rogue, against the module. Runs in dom0.
+// Frontends and tapdisks, good and rogue, against the module; and frontends alone against any back
+// end. Runs in dom0.
 //
-//   frontend_test [--tapdisk=installed|memory] [--directory=DIR] [GoogleTest options]
+//   frontend_test [--backend=blktap|blkback] [--tapdisk=installed|memory] [--directory=DIR]
+//                 [--harmful] [GoogleTest options]
 //
-// One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only
-// that line means success.
+// One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only that line means
+// success. Skipped and deviating cases are counted apart.
 
-#include "tests/frontend/disk.hpp"
+#include "tests/frontend/conform.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -18,10 +20,32 @@
 
 namespace {
 
+// The value of a property of a test, or null.
+const char* property(const testing::TestResult& result, std::string_view key)
+{
+    for (int i = 0; i < result.test_property_count(); i++)
+        if (key == result.GetTestProperty(i).key())
+            return result.GetTestProperty(i).value();
+    return nullptr;
+}
+
+// Why a skipped test was skipped.
+const char* skip_reason(const testing::TestResult& result)
+{
+    for (int i = 0; i < result.total_part_count(); i++)
+        if (result.GetTestPartResult(i).skipped())
+            return result.GetTestPartResult(i).message();
+    return "";
+}
+
 class OneLineEach : public testing::EmptyTestEventListener {
+public:
+    int deviating() const { return deviating_; }
+
+private:
     void OnTestPartResult(const testing::TestPartResult& result) override
     {
-        if (!result.passed())
+        if (result.failed())
             std::printf("  %s:%d: %s\n", result.file_name() ? result.file_name() : "?",
                         result.line_number(), result.message());
     }
@@ -29,12 +53,26 @@ class OneLineEach : public testing::EmptyTestEventListener {
     void OnTestEnd(const testing::TestInfo& test) override
     {
         const testing::TestResult& result = *test.result();
-        std::printf("%-7s %6lld ms  %s.%s\n",
-                    result.Skipped() ? "skipped" : result.Passed() ? "ok" : "FAILED",
+        const char* deviation = property(result, Deviation::kSeen);
+        const char* verdict = result.Failed() ? "FAILED"
+                              : result.Skipped() ? "skipped"
+                              : deviation ? "DEVIATES"
+                                          : "ok";
+        deviating_ += result.Passed() && deviation;
+        std::printf("%-8s %6lld ms  %s.%s", verdict,
                     static_cast<long long>(result.elapsed_time()), test.test_suite_name(),
                     test.name());
+        if (result.Skipped())
+            std::printf(": %s", skip_reason(result));
+        else if (deviation)
+            std::printf(": known of %s", deviation);
+        else if (const char* unseen = property(result, Deviation::kNotSeen))
+            std::printf(": not seen this time: %s", unseen);
+        std::printf("\n");
         std::fflush(stdout);
     }
+
+    int deviating_ = 0;
 };
 
 bool take_option(std::string_view argument)
@@ -43,6 +81,12 @@ bool take_option(std::string_view argument)
         settings.tapdisk = Settings::Tapdisk::installed;
     else if (argument == "--tapdisk=memory")
         settings.tapdisk = Settings::Tapdisk::memory;
+    else if (argument == "--harmful")
+        settings.harmful = true;
+    else if (argument == "--backend=blktap")
+        settings.backend = Backend::blktap;
+    else if (argument == "--backend=blkback")
+        settings.backend = Backend::blkback;
     else if (argument.starts_with("--directory="))
         settings.directory = argument.substr(argument.find('=') + 1);
     else
@@ -64,14 +108,21 @@ int main(int argc, char** argv)
         std::perror("frontend_test: /dev/xen/gntalloc (try modprobe xen-gntalloc)");
         return 2;
     }
+    // The others know our module's own counters and files.
+    if (settings.backend != Backend::blktap && testing::GTEST_FLAG(filter) == "*")
+        testing::GTEST_FLAG(filter) = "*Conform*";
     auto& listeners = testing::UnitTest::GetInstance()->listeners();
     delete listeners.Release(listeners.default_result_printer());
-    listeners.Append(new OneLineEach);
+    auto* lines = new OneLineEach; // the listeners own it
+    listeners.Append(lines);
 
     const int status = RUN_ALL_TESTS();
+    Conform::take_disk_away();
     const auto& all = *testing::UnitTest::GetInstance();
-    if (status == 0 && all.successful_test_count() > 0)
-        std::printf("FRONTEND-TESTS-PASSED %d\n", all.successful_test_count());
+    const int passed = all.successful_test_count() - lines->deviating();
+    if (status == 0 && passed > 0)
+        std::printf("FRONTEND-TESTS-PASSED %d (%d skipped, %d known deviations of %s)\n", passed,
+                    all.skipped_test_count(), lines->deviating(), name(settings.backend));
     else
         std::printf("frontend-tests: %d failed\n", all.failed_test_count());
     return status;
