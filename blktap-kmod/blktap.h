@@ -8,7 +8,7 @@
  *
  * Locks, outermost first:
  *   vbd.lock              xenbus state, attach, connect, close
- *   queue.lock            rings and slots
+ *   queue.lock            rings, slots and pages; several in order of index
  *   mmap_lock             of the process that mapped the windows
  *   windows.populating    one filler of user PTEs at a time; may allocate
  *   windows.lock          what is visible to user space; a leaf that the mmu
@@ -36,10 +36,9 @@
 #include "ring/slot.h"
 #include "stats.h"
 
-/* Pages of one vbd: every slot can hold the largest request at the same time. */
-#define BLKTAP_PAGES_PER_VBD (BLKTAP_DEPTH_MAX * BLKTAP_SEGS_MAX)
-#define BLKTAP_SLOT_BYTES    (BLKTAP_SEGS_MAX * PAGE_SIZE)
-#define BLKTAP_WINDOW_BYTES  (BLKTAP_DEPTH_MAX * BLKTAP_SLOT_BYTES)
+#define BLKTAP_WINDOW_BYTES  (BLKTAP_PAGES * PAGE_SIZE)
+/* Page tables that a window can lie in, whatever its alignment. */
+#define BLKTAP_WINDOW_TABLES (BLKTAP_WINDOW_BYTES / PMD_SIZE + 1)
 
 struct blktap_queue;
 struct blktap_vbd;
@@ -53,35 +52,60 @@ struct blktap_window {
 	/* under windows.lock */
 	struct mm_struct *mm;            /* NULL: not mapped                          */
 	unsigned long start;             /* user address                              */
+	DECLARE_BITMAP(exposed, BLKTAP_PAGES); /* pages that tapdisk may see here     */
+	DECLARE_BITMAP(live, BLKTAP_PAGES);    /* of these, those with a user PTE     */
+	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
+	bool noted[BLKTAP_WINDOW_TABLES]; /* whether that holds for new mappings      */
 	/* under mmap_lock for writing */
 	unsigned int opens;              /* VMAs that carry this window               */
 	struct mmu_interval_notifier notifier;
+};
+
+static inline bool blktap_window_is_writable(const struct blktap_window *window)
+{
+	return window->which == BLKTAP_WINDOW_RW;
+}
+
+static inline unsigned long blktap_window_address(const struct blktap_window *window,
+						  unsigned int page)
+{
+	return window->start + page * PAGE_SIZE;
+}
+
+/* Number of the page at `address`, or BLKTAP_PAGES if it lies outside the window. */
+static inline unsigned int blktap_window_page(const struct blktap_window *window,
+					      unsigned long address)
+{
+	return min_t(unsigned long, (address - window->start) / PAGE_SIZE, BLKTAP_PAGES);
+}
+
+/* Pages of one request, from one on. */
+struct blktap_run {
+	u16 first;
+	u16 count;
 };
 
 struct blktap_windows {
 	struct mutex populating;
 	struct mutex lock;
 	struct blktap_window window[BLKTAP_WINDOWS];
-	struct gnttab_map_grant_ref *map;     /* scratch, under lock; pages of a vbd */
-	struct gnttab_unmap_grant_ref *unmap; /* scratch, under lock; pages of a vbd */
+	grant_handle_t *handle;               /* of the live pages                    */
+	struct gnttab_map_grant_ref *map;     /* scratch */
+	struct gnttab_unmap_grant_ref *unmap; /* scratch */
 };
 
 /* One guest request, from its fetch until its answer. */
 struct blktap_slot {
-	struct list_head node;           /* queue.free, queue.done, or a batch on the stack    */
+	struct list_head node;           /* queue.free, queue.done, or a batch on the stack;
+					    none while tapdisk owns it or it is in limbo       */
 	struct blkif_request request;    /* the private copy; valid by construction            */
 	u64 arrival;
 	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
 	u16 index;
-	struct page **pages;             /* BLKTAP_SEGS_MAX of the queue's                     */
-	grant_handle_t kernel_handle[BLKTAP_SEGS_MAX];
+	u16 first;                       /* of the run of pages: one for each segment          */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
-	DECLARE_BITMAP(live, BLKTAP_SEGS_MAX); /* pages with a user PTE                        */
-	u64 pte[BLKTAP_WINDOWS][BLKTAP_SEGS_MAX]; /* machine addresses of the user PTEs        */
-	bool noted[BLKTAP_WINDOWS];      /* whether `pte` holds                                */
-	grant_handle_t user_handle[BLKTAP_SEGS_MAX];
 };
 
 /* The guest's ring. */
@@ -89,6 +113,9 @@ struct blktap_guest_ring {
 	struct blkif_sring *sring;       /* NULL: not connected                        */
 	const struct blkif_abi *abi;
 	struct ring_consumer requests;
+	struct blkif_entry entry;        /* the private copy of the next request, if   */
+	bool fetched;                    /* it has been made                           */
+	bool starved;                    /* that request waits for a slot or for pages */
 	u32 responses;                   /* produced; published when they differ from  */
 	u32 published;                   /* what the guest has been shown              */
 	int irq;
@@ -108,6 +135,7 @@ struct blktap_user_ring {
 
 struct blktap_queue {
 	struct blktap_vbd *vbd;
+	unsigned int index;              /* of vbd.queues                              */
 	struct mutex lock;
 	struct file *owner;              /* the open that is attached; NULL: orphaned  */
 	bool prefault;
@@ -118,13 +146,21 @@ struct blktap_queue {
 	struct blktap_windows windows;
 
 	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
-	struct slot_state states[BLKTAP_DEPTH_MAX];
+	struct slot_state *states;       /* of the slots                               */
 	struct list_head free;
 	struct list_head done;           /* answered or revoked, not yet unmapped      */
 	unsigned int in_use;
 	u64 arrivals;
 
-	struct page **pages;             /* BLKTAP_PAGES_PER_VBD; NULL until attached  */
+	/*
+	 * The queue's pages, which stand for the guest's. A request takes a run of
+	 * them, so page, segment and place in the window have one number.
+	 */
+	struct page **pages;             /* BLKTAP_PAGES; NULL until attached          */
+	struct blkif_segment *segs;      /* what the page is for; kmalloc: Xen writes it */
+	u16 *slot_of;                    /* whose it is                                */
+	grant_handle_t *handle;          /* of the kernel's mapping                    */
+	DECLARE_BITMAP(taken, BLKTAP_PAGES);
 	struct gnttab_map_grant_ref *map;     /* scratch */
 	struct gnttab_unmap_grant_ref *unmap; /* scratch */
 	struct page **batch;                  /* scratch */
@@ -158,18 +194,29 @@ struct blktap_vbd {
 	bool frontend_ready;             /* the frontend has written its keys          */
 	unsigned long close_by;          /* jiffies: when draining turns into revoking */
 	struct delayed_work work;        /* of xenbus.c                                */
-	u64 generation;                  /* attaches so far                            */
+	u64 generation;                  /* attaches of queue 0 so far                 */
 	pid_t tapdisk_pid;
 	u32 disk_flags;
 	u32 physical_sector_size;
+	u32 discard_granularity;
+	u32 discard_alignment;
 	struct blkif_disk disk;
-	struct blktap_queue queue;
-	struct blktap_stats stats;
+	unsigned int max_ring_order;     /* offered to the frontend                    */
+	unsigned int nr_queues;          /* offered to the frontend                    */
+	unsigned int nr_connected;       /* that it uses; the first ones               */
+	struct blktap_queue *queues;
+	struct blktap_stats __percpu *stats;
 };
+
+#define blktap_for_each_queue(vbd, queue) \
+	for ((queue) = (vbd)->queues; (queue) < (vbd)->queues + (vbd)->nr_queues; (queue)++)
 
 extern struct workqueue_struct *blktap_workqueue;
 extern struct class *blktap_class;
 extern unsigned int blktap_max_pages;
+extern unsigned int blktap_max_queues;
+extern unsigned int blktap_max_ring_order;
+extern unsigned int blktap_max_indirect;
 
 /* claim.c: process context */
 int blktap_claim_start(struct xenbus_driver *driver);
@@ -178,8 +225,26 @@ void blktap_claim_stop(struct xenbus_driver *driver);
 /* xenbus.c: xenwatch thread, ioctl, workqueue */
 extern struct xenbus_driver blktap_xenbus_driver;
 void blktap_xenbus_connect(struct blktap_vbd *vbd);            /* vbd.lock held */
+int blktap_xenbus_tell_size(struct blktap_vbd *vbd);            /* vbd.lock held */
 void blktap_xenbus_work(struct work_struct *work);
 void blktap_xenbus_kick(struct blktap_vbd *vbd);               /* any context */
+
+/* negotiate.c: process context, vbd.lock held */
+/* What the frontend has chosen. */
+struct blktap_frontend_keys {
+	unsigned int queues;
+	unsigned int ring_pages;
+	const struct blkif_abi *abi;
+	struct {
+		grant_ref_t refs[BLKIF_RING_PAGES_MAX];
+		evtchn_port_t event_channel;
+	} queue[];
+};
+
+int blktap_negotiate_offer(struct blktap_vbd *vbd);
+struct blktap_frontend_keys *blktap_negotiate_read(const struct blktap_vbd *vbd);
+int blktap_negotiate_describe(const struct blktap_vbd *vbd);
+int blktap_negotiate_size(const struct blktap_vbd *vbd);
 
 /* vbd.c: process context */
 struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int devid);
@@ -192,18 +257,20 @@ void blktap_vbd_exit(void);
 extern const struct file_operations blktap_chardev_operations;
 
 /* queue.c: process context */
-int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd);
+int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index);
 int blktap_queue_alloc_pages(struct blktap_queue *queue);
 void blktap_queue_free(struct blktap_queue *queue);
 int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
 void blktap_queue_finish(struct blktap_queue *queue);          /* queue.lock held */
 void blktap_queue_revoke(struct blktap_queue *queue);          /* queue.lock held */
 void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
+void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot);
+void blktap_queue_forget_tapdisk(struct blktap_queue *queue);
 void blktap_queue_wake(struct blktap_queue *queue);            /* any context     */
 
 /* guest_ring.c: everything that touches memory the guest can write. queue.lock held */
-int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t ref, evtchn_port_t port,
-			 const struct blkif_abi *abi);
+int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned int pages,
+			 evtchn_port_t port, const struct blkif_abi *abi);
 void blktap_guest_disconnect(struct blktap_queue *queue);
 int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken);
 void blktap_guest_answer(struct blktap_queue *queue, const struct blkif_request *request,
@@ -214,7 +281,8 @@ bool blktap_guest_arm(struct blktap_queue *queue);
 /* grant.c: kernel mappings of the guest's pages. queue.lock held */
 void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots);
 void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots);
-bool blktap_grant_referenced(const struct blktap_slot *slot);
+void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot);
 
 /* window.c: user mappings of the same pages */
 int blktap_window_init(struct blktap_queue *queue);
@@ -223,6 +291,16 @@ int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, i
 bool blktap_window_owned_by(struct blktap_queue *queue, const struct mm_struct *mm);
 void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
 void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
+
+/* user_pte.c: how a page gets and loses its place in a window. windows.lock held, but to fill */
+int blktap_user_pte_fill(struct blktap_window *window, const struct blktap_run *runs,
+			 unsigned int nr);
+void blktap_user_pte_withdraw(struct blktap_window *window, unsigned int *count,
+			      unsigned int page);
+void blktap_user_pte_forget(struct blktap_window *window, unsigned int page);
+void blktap_user_pte_clear(struct blktap_windows *windows, unsigned int count);
+void blktap_user_pte_visit(struct mm_struct *mm, const struct blktap_window *window,
+			   const struct blktap_slot *slot, unsigned long *seen);
 
 /* user_ring.c: everything that tapdisk can see, but the window. queue.lock held */
 int blktap_user_init(struct blktap_queue *queue);

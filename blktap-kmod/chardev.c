@@ -2,38 +2,57 @@
 /* /dev/blktap/vbd-D-V: tapdisk's entrance. Everything here runs in its context. */
 #include <linux/fs.h>
 #include <linux/log2.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "blktap.h"
 
+/* One open of the node. */
+struct seat {
+	struct blktap_vbd *vbd;
+	struct blktap_queue *queue;      /* NULL until attached; set once, under vbd.lock */
+};
+
 static int open_vbd(struct inode *inode, struct file *file)
 {
-	struct blktap_vbd *vbd = container_of(inode->i_cdev, struct blktap_vbd, cdev);
+	struct seat *seat = kzalloc(sizeof(*seat), GFP_KERNEL);
 
-	get_device(&vbd->dev);
-	file->private_data = vbd;
+	if (!seat)
+		return -ENOMEM;
+	seat->vbd = container_of(inode->i_cdev, struct blktap_vbd, cdev);
+	get_device(&seat->vbd->dev);
+	file->private_data = seat;
 	return nonseekable_open(inode, file);
+}
+
+static void detach(struct blktap_vbd *vbd, struct blktap_queue *queue)
+{
+	mutex_lock(&queue->lock);
+	if (queue->index == 0) {
+		WRITE_ONCE(vbd->tapdisk_pid, 0);
+		if (vbd->state == BLKTAP_CONNECTED && !queue->gone)
+			dev_warn(&vbd->dev, "tapdisk left a connected disk: its requests fail until another attaches\n");
+	}
+	blktap_orphan_detach(queue);
+	mutex_unlock(&queue->lock);
 }
 
 /* The last reference to this open is gone, and with it every mapping made through it. */
 static int release_vbd(struct inode *inode, struct file *file)
 {
-	struct blktap_vbd *vbd = file->private_data;
-	struct blktap_queue *queue = &vbd->queue;
+	struct seat *seat = file->private_data;
+	struct blktap_vbd *vbd = seat->vbd;
 
 	mutex_lock(&vbd->lock);
-	mutex_lock(&queue->lock);
-	if (queue->owner == file) {
-		WRITE_ONCE(vbd->tapdisk_pid, 0);
-		if (vbd->state == BLKTAP_CONNECTED && !queue->gone)
-			dev_warn(&vbd->dev, "tapdisk left a connected disk: its requests fail until another attaches\n");
-		blktap_orphan_detach(queue);
-	}
-	mutex_unlock(&queue->lock);
+	if (seat->queue)
+		detach(vbd, seat->queue);
 	mutex_unlock(&vbd->lock);
 	put_device(&vbd->dev);
+	kfree(seat);
 	return 0;
 }
 
@@ -42,12 +61,29 @@ static bool is_block_size(u32 bytes, u32 min)
 	return is_power_of_2(bytes) && bytes >= min;
 }
 
+static bool is_whole_blocks(u32 bytes, const struct blktap_attach *attach)
+{
+	return bytes % attach->sector_size == 0;
+}
+
+static bool is_discard_sound(const struct blktap_attach *attach)
+{
+	if (!(attach->disk_flags & BLKTAP_DISK_DISCARD))
+		return !attach->discard_granularity && !attach->discard_alignment &&
+			!(attach->disk_flags & BLKTAP_DISK_SECURE);
+	return attach->discard_granularity &&
+		is_whole_blocks(attach->discard_granularity, attach) &&
+		is_whole_blocks(attach->discard_alignment, attach) &&
+		attach->discard_alignment < attach->discard_granularity;
+}
+
 /* -EINVAL with nothing changed, if what tapdisk says about the disk makes no sense. */
 static int check_attach(const struct blktap_attach *attach)
 {
 	if (attach->abi != BLKTAP_ABI_VERSION)
 		return -EPROTONOSUPPORT;
-	if (attach->reserved_in || attach->queue || (attach->disk_flags & ~BLKTAP_DISK_KNOWN) ||
+	if (memchr_inv(attach->reserved_in, 0, sizeof(attach->reserved_in)) ||
+	    (attach->disk_flags & ~BLKTAP_DISK_KNOWN) ||
 	    (attach->features & ~BLKTAP_FEATURES_KNOWN))
 		return -EINVAL;
 	if (!is_block_size(attach->sector_size, RING_SECTOR_SIZE) ||
@@ -56,10 +92,13 @@ static int check_attach(const struct blktap_attach *attach)
 		return -EINVAL;
 	if (!attach->sectors || attach->sectors % (attach->sector_size / RING_SECTOR_SIZE))
 		return -EINVAL;
-	return 0;
+	return is_discard_sound(attach) ? 0 : -EINVAL;
 }
 
-/* A process that takes over a connected disk must bring the same disk: the guest has seen it. */
+/*
+ * Whether this is the disk that the vbd has: the guest has seen it, or another
+ * queue serves it.
+ */
 static bool is_same_disk(const struct blktap_vbd *vbd, const struct blktap_attach *attach)
 {
 	const u32 seen = ~BLKTAP_DISK_BUFFERED;
@@ -69,42 +108,69 @@ static bool is_same_disk(const struct blktap_vbd *vbd, const struct blktap_attac
 		(vbd->disk_flags & seen) == (attach->disk_flags & seen);
 }
 
-/* Both locks are held. */
-static int attach_locked(struct blktap_vbd *vbd, struct file *file, struct blktap_attach *attach)
+/* What the toolstack says about the disk prevails. */
+static int limit_flags(const struct blktap_vbd *vbd, struct blktap_attach *attach)
 {
-	struct blktap_queue *queue = &vbd->queue;
-	char *mode;
+	const char *node = vbd->xenbus->nodename;
+	char *mode = xenbus_read(XBT_NIL, node, "mode", NULL);
+
+	if (IS_ERR(mode))
+		return PTR_ERR(mode);
+	if (!strchr(mode, 'w'))
+		attach->disk_flags |= BLKTAP_DISK_READ_ONLY;
+	kfree(mode);
+	if ((attach->disk_flags & BLKTAP_DISK_READ_ONLY) ||
+	    !xenbus_read_unsigned(node, "discard-enable", 1))
+		attach->disk_flags &= ~(BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE);
+	return 0;
+}
+
+/* Queue 0 says what the disk is. */
+static void take_over_disk(struct blktap_vbd *vbd, const struct blktap_attach *attach)
+{
+	vbd->disk.sectors = attach->sectors;
+	vbd->disk.sector_size = attach->sector_size;
+	vbd->disk.read_only = attach->disk_flags & BLKTAP_DISK_READ_ONLY;
+	vbd->disk.discard = attach->disk_flags & BLKTAP_DISK_DISCARD;
+	vbd->disk.secure_discard = attach->disk_flags & BLKTAP_DISK_SECURE;
+	vbd->physical_sector_size = attach->physical_sector_size;
+	vbd->discard_granularity = attach->discard_granularity;
+	vbd->discard_alignment = attach->discard_alignment;
+	vbd->disk_flags = attach->disk_flags;
+	vbd->generation++;
+	WRITE_ONCE(vbd->tapdisk_pid, task_tgid_vnr(current));
+}
+
+/* Both locks are held. */
+static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, struct file *file,
+			 struct blktap_attach *attach)
+{
 	int err;
 
 	if (!vbd->xenbus)
 		return -ENODEV;
 	if (queue->owner)
 		return -EBUSY;
-
-	mode = xenbus_read(XBT_NIL, vbd->xenbus->nodename, "mode", NULL);
-	if (IS_ERR(mode))
-		return PTR_ERR(mode);
-	if (!strchr(mode, 'w'))
-		attach->disk_flags |= BLKTAP_DISK_READ_ONLY;
-	kfree(mode);
-	if (vbd->state == BLKTAP_CONNECTED && !is_same_disk(vbd, attach))
+	/* All queues are one process's, and the first of them speaks for it. */
+	if (queue->index && vbd->tapdisk_pid != task_tgid_vnr(current))
+		return -EPERM;
+	err = limit_flags(vbd, attach);
+	if (err)
+		return err;
+	if ((queue->index || vbd->state == BLKTAP_CONNECTED) && !is_same_disk(vbd, attach))
 		return -ESTALE;
 	err = blktap_queue_alloc_pages(queue);
 	if (err)
 		return err;
 
-	vbd->disk.sectors = attach->sectors;
-	vbd->disk.sector_size = attach->sector_size;
-	vbd->disk.read_only = attach->disk_flags & BLKTAP_DISK_READ_ONLY;
-	vbd->physical_sector_size = attach->physical_sector_size;
-	vbd->disk_flags = attach->disk_flags;
-	vbd->generation++;
-	vbd->tapdisk_pid = task_tgid_vnr(current);
+	if (queue->index == 0)
+		take_over_disk(vbd, attach);
 	queue->prefault = attach->features & BLKTAP_FEATURE_PREFAULT;
 	blktap_user_reset(queue);
 	blktap_user_state(queue, vbd->state == BLKTAP_CONNECTED ? BLKTAP_STATE_CONNECTED :
 			  BLKTAP_STATE_WAITING);
 	blktap_user_layout(attach);
+	attach->queues = vbd->nr_queues;
 	attach->generation = vbd->generation;
 	attach->disk_flags_out = vbd->disk_flags;
 	WRITE_ONCE(queue->owner, file);
@@ -113,9 +179,11 @@ static int attach_locked(struct blktap_vbd *vbd, struct file *file, struct blkta
 	return 0;
 }
 
-static long attach(struct blktap_vbd *vbd, struct file *file, void __user *argument)
+static long attach(struct seat *seat, struct file *file, void __user *argument)
 {
+	struct blktap_vbd *vbd = seat->vbd;
 	struct blktap_attach attach;
+	struct blktap_queue *queue;
 	int err;
 
 	if (copy_from_user(&attach, argument, sizeof(attach)))
@@ -123,45 +191,90 @@ static long attach(struct blktap_vbd *vbd, struct file *file, void __user *argum
 	err = check_attach(&attach);
 	if (err)
 		return err;
+	if (attach.queue >= vbd->nr_queues)
+		return -EINVAL;
+	queue = &vbd->queues[array_index_nospec(attach.queue, vbd->nr_queues)];
 
 	mutex_lock(&vbd->lock);
-	mutex_lock(&vbd->queue.lock);
-	err = attach_locked(vbd, file, &attach);
-	mutex_unlock(&vbd->queue.lock);
-	if (!err)
+	mutex_lock(&queue->lock);
+	err = seat->queue ? -EBUSY : attach_locked(vbd, queue, file, &attach);
+	mutex_unlock(&queue->lock);
+	if (!err) {
+		smp_store_release(&seat->queue, queue);
 		blktap_xenbus_connect(vbd);
+	}
 	mutex_unlock(&vbd->lock);
 	if (err)
 		return err;
 	return copy_to_user(argument, &attach, sizeof(attach)) ? -EFAULT : 0;
 }
 
+/* The queue that this open is attached to, or NULL. */
+static struct blktap_queue *queue_of(const struct file *file)
+{
+	const struct seat *seat = file->private_data;
+
+	return smp_load_acquire(&seat->queue);
+}
+
+/* vbd.lock is held. */
+static int resize_locked(struct blktap_vbd *vbd, u64 sectors)
+{
+	struct blktap_queue *queue;
+
+	if (!vbd->xenbus)
+		return -ENODEV;
+	if (sectors < vbd->disk.sectors || sectors % (vbd->disk.sector_size / RING_SECTOR_SIZE))
+		return -EINVAL;
+	if (sectors == vbd->disk.sectors)
+		return 0;
+	/* Queues may be judging requests by it. */
+	blktap_for_each_queue(vbd, queue)
+		mutex_lock_nested(&queue->lock, queue->index);
+	vbd->disk.sectors = sectors;
+	blktap_for_each_queue(vbd, queue)
+		mutex_unlock(&queue->lock);
+	return blktap_xenbus_tell_size(vbd);
+}
+
+static long resize(const struct seat *seat, const void __user *argument)
+{
+	struct blktap_vbd *vbd = seat->vbd;
+	u64 sectors;
+	int err;
+
+	if (copy_from_user(&sectors, argument, sizeof(sectors)))
+		return -EFAULT;
+	mutex_lock(&vbd->lock);
+	err = seat->queue == vbd->queues ? resize_locked(vbd, sectors) : -ENXIO;
+	mutex_unlock(&vbd->lock);
+	return err;
+}
+
 static long ioctl_vbd(struct file *file, unsigned int command, unsigned long argument)
 {
-	struct blktap_vbd *vbd = file->private_data;
+	struct blktap_queue *queue = queue_of(file);
 
 	switch (command) {
 	case BLKTAP_IOC_RUN:
 		if (argument & ~(unsigned long)BLKTAP_RUN_KNOWN)
 			return -EINVAL;
-		return blktap_queue_run(&vbd->queue, file, argument);
+		return queue ? blktap_queue_run(queue, file, argument) : -ENXIO;
 	case BLKTAP_IOC_ATTACH:
-		return attach(vbd, file, (void __user *)argument);
+		return attach(file->private_data, file, (void __user *)argument);
+	case BLKTAP_IOC_RESIZE:
+		return resize(file->private_data, (const void __user *)argument);
 	default:
 		return -ENOTTY;
 	}
 }
 
-/*
- * Only the attached open may map. Nothing is freed while it exists, so the
- * owner is looked at without queue.lock, which ranks above mmap_lock.
- */
+/* Only an attached open may map. Nothing is freed while it exists. */
 static int mmap_vbd(struct file *file, struct vm_area_struct *vma)
 {
-	struct blktap_vbd *vbd = file->private_data;
-	struct blktap_queue *queue = &vbd->queue;
+	struct blktap_queue *queue = queue_of(file);
 
-	if (READ_ONCE(queue->owner) != file)
+	if (!queue)
 		return -ENXIO;
 	switch ((u64)vma->vm_pgoff << PAGE_SHIFT) {
 	case BLKTAP_MAP_DESCRIPTORS:
@@ -179,14 +292,15 @@ static int mmap_vbd(struct file *file, struct vm_area_struct *vma)
 
 static __poll_t poll_vbd(struct file *file, poll_table *table)
 {
-	struct blktap_vbd *vbd = file->private_data;
-	struct blktap_queue *queue = &vbd->queue;
+	struct blktap_queue *queue = queue_of(file);
 	__poll_t events = 0;
 
+	if (!queue)
+		return EPOLLERR;
 	poll_wait(file, &queue->wait, table);
 	if (READ_ONCE(queue->gone))
 		events |= EPOLLHUP;
-	if (READ_ONCE(queue->owner) == file && READ_ONCE(queue->pending))
+	if (READ_ONCE(queue->pending))
 		events |= EPOLLIN;
 	return events;
 }

@@ -3,6 +3,7 @@
  * The guest's ring: everything that touches memory the guest can write, and
  * the event channel. queue.lock is held throughout, but for the interrupt.
  */
+#include <linux/bitmap.h>
 #include <linux/interrupt.h>
 #include <linux/ratelimit.h>
 #include <xen/events.h>
@@ -25,34 +26,37 @@ static irqreturn_t on_guest_event(int irq, void *data)
 }
 
 /*
- * Maps the ring page `ref` of the frontend and binds to its event channel.
- * The frontend may be taking up a ring that was in use before: indices start
- * where the shared page says, if they can be true.
+ * Maps the ring, `pages` pages that the frontend has granted, and binds to its
+ * event channel. The frontend may be taking up a ring that was in use before:
+ * indices start where the shared page says, if they can be true.
  */
-int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t ref, evtchn_port_t port,
-			 const struct blkif_abi *abi)
+int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned int pages,
+			 evtchn_port_t port, const struct blkif_abi *abi)
 {
 	struct blktap_guest_ring *ring = &queue->guest;
 	struct xenbus_device *xenbus = queue->vbd->xenbus;
 	struct blkif_sring *sring;
-	void *page;
+	void *mapped;
 	int err;
 
-	err = xenbus_map_ring_valloc(xenbus, &ref, 1, &page);
+	err = xenbus_map_ring_valloc(xenbus, refs, pages, &mapped);
 	if (err)
 		return err;
-	sring = page;
+	sring = mapped;
 
 	ring->abi = abi;
-	ring->requests.size = blkif_ring_entries(abi, RING_PAGE_SIZE);
+	ring->requests.size = blkif_ring_entries(abi, pages * RING_PAGE_SIZE);
 	ring->responses = ring_load_u32(&sring->rsp_prod);
 	ring->published = ring->responses;
 	ring->requests.seen = ring->responses;
 	ring->eoi_seen = ring->requests.seen;
+	ring->fetched = false;
+	ring->starved = false;
 	ring->lied = false;
 	atomic_set(&ring->eoi_owed, 0);
 	if (ring_available(&ring->requests, &sring->req_prod) < 0) {
-		xenbus_dev_fatal(xenbus, -EPROTO, "ring page %u holds indices that cannot be", ref);
+		xenbus_dev_fatal(xenbus, -EPROTO, "ring %u holds indices that cannot be",
+				 queue->index);
 		err = -EPROTO;
 		goto unmap;
 	}
@@ -68,7 +72,7 @@ int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t ref, evtchn_por
 	return 0;
 
 unmap:
-	xenbus_unmap_ring_vfree(xenbus, page);
+	xenbus_unmap_ring_vfree(xenbus, mapped);
 	return err;
 }
 
@@ -84,9 +88,9 @@ void blktap_guest_disconnect(struct blktap_queue *queue)
 	ring->sring = NULL;
 }
 
-static void count_request(struct blktap_vbd *vbd, u8 op)
+static void count_request(struct blktap_vbd *vbd, const struct blkif_request *request)
 {
-	switch (op) {
+	switch (request->op) {
 	case BLKIF_OP_READ:
 		blktap_count(vbd, requests_read, 1);
 		break;
@@ -99,40 +103,102 @@ static void count_request(struct blktap_vbd *vbd, u8 op)
 	case BLKIF_OP_WRITE_BARRIER:
 		blktap_count(vbd, requests_barrier, 1);
 		break;
+	case BLKIF_OP_DISCARD:
+		blktap_count(vbd, requests_discard, 1);
+		break;
 	}
+	if (request->indirect)
+		blktap_count(vbd, requests_indirect, 1);
 }
 
-/* Takes one entry into `slot`, or answers it at once if it is not valid. */
-static bool take_one(struct blktap_queue *queue, struct blktap_slot *slot)
+static void note_refusal(struct blktap_vbd *vbd, const struct blkif_request *request,
+			 enum blkif_verdict verdict)
 {
-	struct blktap_guest_ring *ring = &queue->guest;
-	struct blktap_vbd *vbd = queue->vbd;
-	struct blkif_entry entry;
-	enum blkif_verdict verdict;
+	blktap_count(vbd, bad_requests, 1);
+	pr_warn_ratelimited("blktap: vbd-%u-%u: request refused: op %u, verdict %d, sector %llu, %u segments\n",
+			    vbd->domid, vbd->devid, request->op, verdict, request->sector,
+			    request->nr_segs);
+}
 
-	blkif_fetch(&entry, ring->abi, ring->sring, ring_position(&ring->requests));
-	ring->requests.seen++;
-	verdict = blkif_decode(&slot->request, ring->abi, &entry, &vbd->disk);
-	if (verdict != BLKIF_VALID) {
-		blktap_count(vbd, bad_requests, 1);
-		pr_warn_ratelimited("blktap: vbd-%u-%u: request refused: op %u, verdict %d, sector %llu, %u segments\n",
-				    vbd->domid, vbd->devid, slot->request.op, verdict,
-				    slot->request.sector, slot->request.nr_segs);
-		blktap_guest_answer(queue, &slot->request, blkif_refusal(verdict));
+/* A run of free pages, the lowest: their page tables are the warmest. False: there is none. */
+static bool take_pages(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	unsigned int count = slot->request.nr_segs;
+	unsigned long first;
+	unsigned int i;
+
+	slot->first = 0;
+	if (!count)
+		return true;
+	first = bitmap_find_next_zero_area(queue->taken, BLKTAP_PAGES, 0, count, 0);
+	if (first >= BLKTAP_PAGES)
 		return false;
-	}
-	count_request(vbd, slot->request.op);
-	slot->status = BLKIF_RSP_OKAY;
-	slot->arrival = queue->arrivals++;
-	trace_blktap_take(vbd->domid, vbd->devid, slot->index, slot->request.op,
-			  slot->request.sector, slot->request.bytes, 0);
+	bitmap_set(queue->taken, first, count);
+	slot->first = first;
+	for (i = 0; i < count; i++)
+		queue->slot_of[first + i] = slot->index;
 	return true;
 }
 
 /*
- * Moves the guest's new requests from the free slots to `taken`. Returns how
- * many, or -EPROTO if the producer index cannot be: then nothing is read from
- * this ring ever again.
+ * Takes the next entry, or answers it at once if it is not valid. -EAGAIN: its
+ * private copy is kept until there is a slot and pages for it.
+ */
+static int take_one(struct blktap_queue *queue, struct list_head *taken)
+{
+	struct blktap_guest_ring *ring = &queue->guest;
+	struct blktap_slot *slot = list_first_entry_or_null(&queue->free, struct blktap_slot, node);
+	enum blkif_verdict verdict;
+
+	if (!slot)
+		return -EAGAIN;
+	if (!ring->fetched)
+		blkif_fetch(&ring->entry, ring->abi, ring->sring, ring_position(&ring->requests));
+	ring->fetched = true;
+	verdict = blkif_decode(&slot->request, ring->abi, &ring->entry, &queue->vbd->disk);
+	if (verdict == BLKIF_VALID && !take_pages(queue, slot))
+		return -EAGAIN;
+
+	ring->requests.seen++;
+	ring->fetched = false;
+	if (verdict != BLKIF_VALID) {
+		note_refusal(queue->vbd, &slot->request, verdict);
+		blktap_guest_answer(queue, &slot->request, blkif_refusal(verdict));
+		return 0;
+	}
+	if (!slot->request.indirect)
+		memcpy(&queue->segs[slot->first], blkif_direct_segments(ring->abi, &ring->entry),
+		       slot->request.nr_segs * sizeof(struct blkif_wire_segment));
+	slot->status = BLKIF_RSP_OKAY;
+	queue->states[slot->index].owner = SLOT_KERNEL;
+	list_move_tail(&slot->node, taken);
+	queue->in_use++;
+	return 0;
+}
+
+/* The second half of the judgement, now that all segments are private copies. */
+static void judge_segments(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	struct blktap_vbd *vbd = queue->vbd;
+	struct blkif_segment *segs = &queue->segs[slot->first];
+	enum blkif_verdict verdict = blkif_decode_segments(&slot->request, segs, segs, &vbd->disk);
+
+	if (verdict != BLKIF_VALID) {
+		note_refusal(vbd, &slot->request, verdict);
+		slot->status = blkif_refusal(verdict);
+		return;
+	}
+	count_request(vbd, &slot->request);
+	slot->arrival = queue->arrivals++;
+	trace_blktap_take(vbd->domid, vbd->devid, slot->index, slot->request.op,
+			  slot->request.sector, slot->request.bytes, 0);
+}
+
+/*
+ * Moves the guest's new requests from the free slots to `taken`. Those that
+ * turned out to be bad are among them, with an error status. Returns how many,
+ * or -EPROTO if the producer index cannot be: then nothing is read from this
+ * ring ever again.
  */
 int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken)
 {
@@ -151,13 +217,15 @@ int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken)
 		return -EPROTO;
 	}
 	/* What finds no free slot stays on the ring until one is freed. */
-	for (; n && !list_empty(&queue->free); n--) {
-		slot = list_first_entry(&queue->free, struct blktap_slot, node);
-		if (!take_one(queue, slot))
-			continue;
-		list_move_tail(&slot->node, taken);
-		queue->in_use++;
+	while (n && take_one(queue, taken) == 0)
+		n--;
+	ring->starved = n;
+
+	blktap_grant_copy_segments(queue, taken);
+	list_for_each_entry(slot, taken, node) {
 		count++;
+		if (slot->status == BLKIF_RSP_OKAY)
+			judge_segments(queue, slot);
 	}
 	return count;
 }
@@ -211,8 +279,8 @@ bool blktap_guest_arm(struct blktap_queue *queue)
 	if (!ring->sring || ring->lied)
 		return false;
 	more = ring_arm_event(&ring->requests, &ring->sring->req_event, &ring->sring->req_prod);
-	/* No slot for it: whoever frees one looks again. */
-	if (more && list_empty(&queue->free))
+	/* No slot or no pages for it: whoever frees some looks again. */
+	if (more && ring->starved)
 		more = false;
 	if (!more && atomic_xchg(&ring->eoi_owed, 0)) {
 		xen_irq_lateeoi(ring->irq, ring->requests.seen == ring->eoi_seen ?

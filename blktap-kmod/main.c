@@ -11,10 +11,26 @@
 
 struct workqueue_struct *blktap_workqueue;
 
-unsigned int blktap_max_pages = 256 * BLKTAP_PAGES_PER_VBD;
+unsigned int blktap_max_pages = 1024 * BLKTAP_PAGES;
 module_param_named(max_pages, blktap_max_pages, uint, 0644);
 MODULE_PARM_DESC(max_pages,
-		 "guest pages mapped at most, over all disks (each disk reserves 352); a disk that would pass it is refused");
+		 "guest pages mapped at most, over all disks (each queue of a disk reserves 1024); a disk that would pass it is refused");
+
+/* 0: one for each CPU, up to four. */
+unsigned int blktap_max_queues;
+module_param_named(max_queues, blktap_max_queues, uint, 0644);
+MODULE_PARM_DESC(max_queues,
+		 "queues offered to a frontend, for disks that come from now on (default: one for each CPU, up to 4)");
+
+unsigned int blktap_max_ring_order = BLKIF_RING_ORDER_MAX;
+module_param_named(max_ring_page_order, blktap_max_ring_order, uint, 0644);
+MODULE_PARM_DESC(max_ring_page_order,
+		 "ring pages offered to a frontend, as a power of two, 0 to 4 (default 4)");
+
+unsigned int blktap_max_indirect = BLKTAP_SEGS_MAX;
+module_param_named(max_indirect_segments, blktap_max_indirect, uint, 0644);
+MODULE_PARM_DESC(max_indirect_segments,
+		 "segments offered to a frontend for one request, 0 (none but direct ones) to 256 (default)");
 
 static bool serving;
 

@@ -27,6 +27,7 @@ void blktap_orphan_detach(struct blktap_queue *queue)
 {
 	WRITE_ONCE(queue->owner, NULL);
 	blktap_queue_revoke(queue);
+	blktap_queue_forget_tapdisk(queue);
 	if (queue->taking)
 		blktap_orphan_kick(queue);
 }

@@ -7,6 +7,7 @@
  * A frontend that finds a page of an answered request still mapped gives its
  * disk up.
  */
+#include <linux/bitmap.h>
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/sched.h>
@@ -23,12 +24,13 @@
 
 static atomic_t pages_in_use = ATOMIC_INIT(0);
 
-int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd)
+int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index)
 {
 	unsigned int i;
 	int err;
 
 	queue->vbd = vbd;
+	queue->index = index;
 	mutex_init(&queue->lock);
 	INIT_LIST_HEAD(&queue->free);
 	INIT_LIST_HEAD(&queue->done);
@@ -37,10 +39,15 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd)
 	INIT_DELAYED_WORK(&queue->work, blktap_orphan_work);
 
 	queue->slots = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->slots), GFP_KERNEL);
-	queue->map = kvcalloc(BLKTAP_PAGES_PER_VBD, sizeof(*queue->map), GFP_KERNEL);
-	queue->unmap = kvcalloc(BLKTAP_PAGES_PER_VBD, sizeof(*queue->unmap), GFP_KERNEL);
-	queue->batch = kvcalloc(BLKTAP_PAGES_PER_VBD, sizeof(*queue->batch), GFP_KERNEL);
-	if (!queue->slots || !queue->map || !queue->unmap || !queue->batch)
+	queue->states = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->states), GFP_KERNEL);
+	queue->segs = kcalloc(BLKTAP_PAGES, sizeof(*queue->segs), GFP_KERNEL);
+	queue->slot_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->slot_of), GFP_KERNEL);
+	queue->handle = kvcalloc(BLKTAP_PAGES, sizeof(*queue->handle), GFP_KERNEL);
+	queue->map = kvcalloc(BLKTAP_PAGES, sizeof(*queue->map), GFP_KERNEL);
+	queue->unmap = kvcalloc(BLKTAP_PAGES, sizeof(*queue->unmap), GFP_KERNEL);
+	queue->batch = kvcalloc(BLKTAP_PAGES, sizeof(*queue->batch), GFP_KERNEL);
+	if (!queue->slots || !queue->states || !queue->segs || !queue->slot_of ||
+	    !queue->handle || !queue->map || !queue->unmap || !queue->batch)
 		return -ENOMEM;
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
 		queue->slots[i].index = i;
@@ -56,28 +63,26 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd)
  */
 int blktap_queue_alloc_pages(struct blktap_queue *queue)
 {
-	unsigned int i;
+	struct page **pages;
 	int err;
 
 	if (queue->pages)
 		return 0;
-	if (atomic_add_return(BLKTAP_PAGES_PER_VBD, &pages_in_use) > (int)blktap_max_pages) {
+	if (atomic_add_return(BLKTAP_PAGES, &pages_in_use) > (int)blktap_max_pages) {
 		err = -ENOSPC;
 		goto no_room;
 	}
-	queue->pages = kvcalloc(BLKTAP_PAGES_PER_VBD, sizeof(*queue->pages), GFP_KERNEL);
-	err = queue->pages ? gnttab_alloc_pages(BLKTAP_PAGES_PER_VBD, queue->pages) : -ENOMEM;
+	pages = kvcalloc(BLKTAP_PAGES, sizeof(*pages), GFP_KERNEL);
+	err = pages ? gnttab_alloc_pages(BLKTAP_PAGES, pages) : -ENOMEM;
 	if (err)
 		goto no_pages;
-	for (i = 0; i < BLKTAP_DEPTH_MAX; i++)
-		queue->slots[i].pages = &queue->pages[i * BLKTAP_SEGS_MAX];
+	queue->pages = pages;
 	return 0;
 
 no_pages:
-	kvfree(queue->pages);
-	queue->pages = NULL;
+	kvfree(pages);
 no_room:
-	atomic_sub(BLKTAP_PAGES_PER_VBD, &pages_in_use);
+	atomic_sub(BLKTAP_PAGES, &pages_in_use);
 	return err;
 }
 
@@ -85,8 +90,8 @@ no_room:
 void blktap_queue_free(struct blktap_queue *queue)
 {
 	if (queue->pages) {
-		gnttab_free_pages(BLKTAP_PAGES_PER_VBD, queue->pages);
-		atomic_sub(BLKTAP_PAGES_PER_VBD, &pages_in_use);
+		gnttab_free_pages(BLKTAP_PAGES, queue->pages);
+		atomic_sub(BLKTAP_PAGES, &pages_in_use);
 	}
 	kvfree(queue->pages);
 	blktap_user_free(queue);
@@ -94,6 +99,10 @@ void blktap_queue_free(struct blktap_queue *queue)
 	kvfree(queue->batch);
 	kvfree(queue->unmap);
 	kvfree(queue->map);
+	kvfree(queue->handle);
+	kvfree(queue->slot_of);
+	kfree(queue->segs);
+	kvfree(queue->states);
 	kvfree(queue->slots);
 }
 
@@ -115,6 +124,8 @@ static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
 {
 	u32 bytes = slot->request.bytes;
 
+	if (!bytes)
+		return;
 	if (slot->request.op == BLKIF_OP_READ)
 		blktap_count(vbd, bytes_read, bytes);
 	else
@@ -123,6 +134,34 @@ static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
 		blktap_count(vbd, bytes_copied, bytes);
 	else
 		blktap_count(vbd, bytes_zero_copy, bytes);
+}
+
+static void free_slot(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	queue->states[slot->index].owner = SLOT_FREE;
+	bitmap_clear(queue->taken, slot->first, slot->request.nr_segs);
+	/* To the front: its tables are the warmest. */
+	list_move(&slot->node, &queue->free);
+}
+
+/* tapdisk has answered a request that had been taken back from it. */
+void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	struct slot_state *state = &queue->states[slot->index];
+
+	slot_answered(state);
+	if (state->owner == SLOT_LIMBO)
+		free_slot(queue, slot);
+}
+
+/* Nobody is left who could answer what is owed. */
+void blktap_queue_forget_tapdisk(struct blktap_queue *queue)
+{
+	unsigned int i;
+
+	for (i = 0; i < BLKTAP_DEPTH_MAX; i++)
+		if (queue->states[i].owed)
+			blktap_queue_give_back(queue, &queue->slots[i]);
 }
 
 /* Answers the guest and frees the slot, which is in some list and has no page mapped. */
@@ -135,9 +174,12 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	blktap_guest_answer(queue, &slot->request, slot->status);
 	trace_blktap_answer(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			    slot->request.sector, slot->request.bytes, slot->status);
-	queue->states[slot->index].owner = SLOT_FREE;
-	/* To the front: its pages and tables are the warmest. */
-	list_move(&slot->node, &queue->free);
+	if (queue->states[slot->index].owed) {
+		queue->states[slot->index].owner = SLOT_LIMBO;
+		list_del_init(&slot->node);
+	} else {
+		free_slot(queue, slot);
+	}
 	if (--queue->in_use == 0) {
 		wake_up(&queue->idle);
 		/* Closing waits for this. After removal nobody does: the work item may be gone. */
@@ -147,9 +189,10 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 }
 
 /* Whether the slot's pages are free, or become so before `deadline`, which the first wait sets. */
-static bool settled(const struct blktap_slot *slot, ktime_t *deadline)
+static bool settled(const struct blktap_queue *queue, const struct blktap_slot *slot,
+		    ktime_t *deadline)
 {
-	while (blktap_grant_referenced(slot)) {
+	while (blktap_grant_referenced(queue, slot)) {
 		if (!*deadline)
 			*deadline = ktime_add_us(ktime_get(), SETTLE_US);
 		else if (ktime_after(ktime_get(), *deadline))
@@ -175,7 +218,7 @@ void blktap_queue_finish(struct blktap_queue *queue)
 		return;
 	blktap_window_revoke(queue, &queue->done);
 	list_for_each_entry_safe(slot, next, &queue->done, node)
-		if (settled(slot, &deadline))
+		if (settled(queue, slot, &deadline))
 			list_move_tail(&slot->node, &ready);
 		else
 			blktap_count(queue->vbd, busy_waits, 1);
@@ -213,8 +256,6 @@ static int take(struct blktap_queue *queue)
 	int n = blktap_guest_take(queue, &taken);
 
 	if (n > 0) {
-		list_for_each_entry(slot, &taken, node)
-			queue->states[slot->index].owner = SLOT_KERNEL;
 		blktap_grant_map(queue, &taken);
 		list_for_each_entry_safe(slot, next, &taken, node)
 			if (slot->status != BLKIF_RSP_OKAY)

@@ -24,11 +24,21 @@ static enum blktap_stat stat_of(struct device_attribute *attr)
 	return container_of(attr, struct stat_attribute, attr)->stat;
 }
 
+static s64 sum(const struct blktap_vbd *vbd, enum blktap_stat stat)
+{
+	s64 total = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		total += READ_ONCE(per_cpu_ptr(vbd->stats, cpu)->count[stat]);
+	return total;
+}
+
 static ssize_t show_one(struct device *dev, struct device_attribute *attr, char *buf)
 {
 	struct blktap_vbd *vbd = container_of(dev, struct blktap_vbd, dev);
 
-	return sysfs_emit(buf, "%lld\n", atomic64_read(&vbd->stats.count[stat_of(attr)]));
+	return sysfs_emit(buf, "%lld\n", sum(vbd, stat_of(attr)));
 }
 
 static ssize_t show_total(struct device *dev, struct device_attribute *attr, char *buf)
@@ -38,9 +48,9 @@ static ssize_t show_total(struct device *dev, struct device_attribute *attr, cha
 	s64 total;
 
 	mutex_lock(&stats_lock);
-	total = atomic64_read(&ended.count[stat]);
+	total = ended.count[stat];
 	list_for_each_entry(vbd, &living, node)
-		total += atomic64_read(&vbd->stats.count[stat]);
+		total += sum(vbd, stat);
 	mutex_unlock(&stats_lock);
 	return sysfs_emit(buf, "%lld\n", total);
 }
@@ -83,11 +93,15 @@ void blktap_stats_exit(void)
 	root_device_unregister(root);
 }
 
-void blktap_stats_enter(struct blktap_vbd *vbd)
+int blktap_stats_enter(struct blktap_vbd *vbd)
 {
+	vbd->stats = alloc_percpu(struct blktap_stats);
+	if (!vbd->stats)
+		return -ENOMEM;
 	mutex_lock(&stats_lock);
 	list_add(&vbd->node, &living);
 	mutex_unlock(&stats_lock);
+	return 0;
 }
 
 /* Called when nothing counts on this vbd any more. */
@@ -95,9 +109,12 @@ void blktap_stats_leave(struct blktap_vbd *vbd)
 {
 	int i;
 
+	if (!vbd->stats)
+		return;
 	mutex_lock(&stats_lock);
 	list_del(&vbd->node);
 	for (i = 0; i < BLKTAP_NR_STATS; i++)
-		atomic64_add(atomic64_read(&vbd->stats.count[i]), &ended.count[i]);
+		ended.count[i] += sum(vbd, i);
 	mutex_unlock(&stats_lock);
+	free_percpu(vbd->stats);
 }

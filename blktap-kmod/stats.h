@@ -3,14 +3,16 @@
 #ifndef BLKTAP_STATS_H
 #define BLKTAP_STATS_H
 
-#include <linux/atomic.h>
 #include <linux/device.h>
+#include <linux/percpu.h>
 
 #define BLKTAP_STATS(X)                                                           \
 	X(requests_read)      /* valid requests taken off the guest's ring      */ \
 	X(requests_write)                                                         \
 	X(requests_flush)                                                         \
 	X(requests_barrier)                                                       \
+	X(requests_discard)                                                       \
+	X(requests_indirect)  /* of those that read or write                    */ \
 	X(bytes_read)         /* of requests answered with success              */ \
 	X(bytes_written)                                                          \
 	X(bytes_zero_copy)    /* that moved between guest and store uncopied    */ \
@@ -26,6 +28,7 @@
 	X(kernel_unmap_ops)                                                       \
 	X(user_map_ops)       /* grants mapped into a window                    */ \
 	X(user_unmap_ops)                                                         \
+	X(grant_copy_ops)     /* of segments of indirect requests               */ \
 	X(hypercalls)         /* grant-table calls, each for many grants        */ \
 	X(runs)               /* doorbells of tapdisk                           */ \
 	X(guest_events)       /* received                                       */ \
@@ -41,22 +44,23 @@ enum blktap_stat {
 	BLKTAP_NR_STATS
 };
 
+/* Of one CPU, for the queues of a vbd count on many at a time. */
 struct blktap_stats {
-	atomic64_t count[BLKTAP_NR_STATS];
+	s64 count[BLKTAP_NR_STATS];
 };
 
 struct blktap_vbd;
 
 /* Adds n to counter `name` of a vbd. Any context. */
 #define blktap_count(vbd, name, n) \
-	atomic64_add((n), &(vbd)->stats.count[BLKTAP_STAT_##name])
+	this_cpu_add((vbd)->stats->count[BLKTAP_STAT_##name], (n))
 
 extern const struct attribute_group blktap_stats_group;
 
 /* stats.c: process context */
 int blktap_stats_init(void);
 void blktap_stats_exit(void);
-void blktap_stats_enter(struct blktap_vbd *vbd);
+int blktap_stats_enter(struct blktap_vbd *vbd);
 void blktap_stats_leave(struct blktap_vbd *vbd);
 
 #endif

@@ -15,7 +15,7 @@
 #define SEGMENTS_AT    (REQUESTS_AT + BLKTAP_DEPTH_MAX * sizeof(struct blktap_req))
 #define COMMANDS_AT    sizeof(struct blktap_user_head)
 #define DESCRIPTOR_BYTES \
-	PAGE_ALIGN(SEGMENTS_AT + BLKTAP_PAGES_PER_VBD * sizeof(struct blktap_seg))
+	PAGE_ALIGN(SEGMENTS_AT + BLKTAP_PAGES * sizeof(struct blktap_seg))
 #define COMMAND_BYTES  PAGE_ALIGN(COMMANDS_AT + BLKTAP_COMMANDS * sizeof(struct blktap_cmd))
 
 static struct blktap_kernel_head *kernel_head(struct blktap_queue *queue)
@@ -60,8 +60,8 @@ void blktap_user_layout(struct blktap_attach *attach)
 {
 	attach->depth = BLKTAP_DEPTH_MAX;
 	attach->max_segs = BLKTAP_SEGS_MAX;
+	attach->pages = BLKTAP_PAGES;
 	attach->commands = BLKTAP_COMMANDS;
-	attach->slot_bytes = BLKTAP_SLOT_BYTES;
 	attach->requests_at = REQUESTS_AT;
 	attach->segments_at = SEGMENTS_AT;
 	attach->commands_at = COMMANDS_AT;
@@ -84,6 +84,8 @@ static u8 user_op(u8 op)
 		return BLKTAP_OP_WRITE;
 	case BLKIF_OP_FLUSH_DISKCACHE:
 		return BLKTAP_OP_FLUSH;
+	case BLKIF_OP_DISCARD:
+		return BLKTAP_OP_DISCARD;
 	default:
 		return BLKTAP_OP_BARRIER;
 	}
@@ -94,22 +96,26 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 	struct blktap_vbd *vbd = queue->vbd;
 	const struct blkif_request *request = &slot->request;
 	struct blktap_req *ring = queue->user.descriptors + REQUESTS_AT;
-	struct blktap_seg *seg = queue->user.descriptors + SEGMENTS_AT;
-	unsigned int i;
+	struct blktap_seg *table = queue->user.descriptors + SEGMENTS_AT;
+	unsigned int page;
 
-	seg += slot->index * BLKTAP_SEGS_MAX;
-	for (i = 0; i < request->nr_segs; i++) {
-		seg[i].offset = request->seg[i].offset;
-		seg[i].length = request->seg[i].length;
-	}
+	for (page = slot->first; page < slot->first + request->nr_segs; page++)
+		table[page] = (struct blktap_seg) {
+			.page = page,
+			.offset = queue->segs[page].offset,
+			.length = queue->segs[page].length,
+		};
 	ring[queue->user.announced++ % BLKTAP_DEPTH_MAX] = (struct blktap_req) {
 		.sector = request->sector,
 		.bytes = request->bytes,
 		.generation = slot_offer(&queue->states[slot->index]),
 		.slot = slot->index,
 		.op = user_op(request->op),
+		.flags = request->secure ? BLKTAP_REQ_SECURE : 0,
 		.nr_segs = request->nr_segs,
+		.first_seg = slot->first,
 		.arrival = slot->arrival,
+		.discard_sectors = request->discard_sectors,
 	};
 	trace_blktap_announce(vbd->domid, vbd->devid, slot->index, request->op, request->sector,
 			      request->bytes, 0);
@@ -139,8 +145,10 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 	enum cmd_verdict verdict = cmd_judge(cmd, queue->states, BLKTAP_DEPTH_MAX);
 	struct blktap_slot *slot;
 
-	if (verdict == CMD_STALE) {
+	if (verdict == CMD_STALE || verdict == CMD_LATE) {
 		blktap_count(vbd, stale_commands, 1);
+		if (verdict == CMD_LATE)
+			blktap_queue_give_back(queue, &queue->slots[cmd->slot]);
 		return;
 	}
 	if (verdict != CMD_VALID) {
@@ -150,7 +158,7 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 				    vbd->domid, vbd->devid, cmd->verb, cmd->slot, verdict);
 		return;
 	}
-	queue->states[cmd->slot].owner = SLOT_KERNEL;
+	slot_answered(&queue->states[cmd->slot]);
 	slot = &queue->slots[cmd->slot];
 	if (cmd->result == -EOPNOTSUPP)
 		slot->status = BLKIF_RSP_EOPNOTSUPP;

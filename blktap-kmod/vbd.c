@@ -26,6 +26,16 @@ static const char *const state_names[] = {
 	[BLKTAP_ERROR] = "error",
 };
 
+static unsigned int in_flight(const struct blktap_vbd *vbd)
+{
+	const struct blktap_queue *queue;
+	unsigned int sum = 0;
+
+	blktap_for_each_queue(vbd, queue)
+		sum += READ_ONCE(queue->in_use);
+	return sum;
+}
+
 #define SHOW(name, format, value)                                                            \
 	static ssize_t name##_show(struct device *dev, struct device_attribute *attr,        \
 				   char *buf)                                                \
@@ -38,17 +48,20 @@ static const char *const state_names[] = {
 SHOW(domid, "%u", vbd->domid);
 SHOW(devid, "%u", vbd->devid);
 SHOW(state, "%s", state_names[READ_ONCE(vbd->state)]);
-SHOW(attached, "%d", READ_ONCE(vbd->queue.owner) != NULL);
+SHOW(attached, "%d", READ_ONCE(vbd->queues[0].owner) != NULL);
 SHOW(tapdisk_pid, "%d", READ_ONCE(vbd->tapdisk_pid));
 SHOW(generation, "%llu", READ_ONCE(vbd->generation));
 SHOW(sectors, "%llu", READ_ONCE(vbd->disk.sectors));
 SHOW(sector_size, "%u", READ_ONCE(vbd->disk.sector_size));
-SHOW(in_flight, "%u", READ_ONCE(vbd->queue.in_use));
+SHOW(in_flight, "%u", in_flight(vbd));
+SHOW(queues, "%u", READ_ONCE(vbd->nr_connected));
+SHOW(max_queues, "%u", vbd->nr_queues);
 
 static struct attribute *vbd_attributes[] = {
 	&dev_attr_domid.attr,       &dev_attr_devid.attr,      &dev_attr_state.attr,
 	&dev_attr_attached.attr,    &dev_attr_tapdisk_pid.attr, &dev_attr_generation.attr,
 	&dev_attr_sectors.attr,     &dev_attr_sector_size.attr, &dev_attr_in_flight.attr,
+	&dev_attr_queues.attr,      &dev_attr_max_queues.attr,
 	NULL
 };
 
@@ -58,12 +71,37 @@ static const struct attribute_group *vbd_groups[] = { &vbd_group, &blktap_stats_
 static void release(struct device *dev)
 {
 	struct blktap_vbd *vbd = to_vbd(dev);
+	struct blktap_queue *queue;
 
 	blktap_stats_leave(vbd);
-	blktap_queue_free(&vbd->queue);
+	if (vbd->queues)
+		blktap_for_each_queue(vbd, queue)
+			blktap_queue_free(queue);
+	kvfree(vbd->queues);
 	if (dev->devt)
 		ida_free(&minors, MINOR(dev->devt));
 	kfree(vbd);
+}
+
+static unsigned int queues_to_offer(void)
+{
+	unsigned int wanted = READ_ONCE(blktap_max_queues) ?: min(num_online_cpus(), 4u);
+
+	return clamp(wanted, 1u, BLKTAP_QUEUES_MAX);
+}
+
+static int create_queues(struct blktap_vbd *vbd)
+{
+	unsigned int i;
+	int err = 0;
+
+	vbd->nr_queues = queues_to_offer();
+	vbd->queues = kvcalloc(vbd->nr_queues, sizeof(*vbd->queues), GFP_KERNEL);
+	if (!vbd->queues)
+		return -ENOMEM;
+	for (i = 0; i < vbd->nr_queues && !err; i++)
+		err = blktap_queue_init(&vbd->queues[i], vbd, i);
+	return err;
 }
 
 /* A vbd that nobody can see yet. The caller's reference is dropped by put_device(&vbd->dev). */
@@ -84,9 +122,7 @@ struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int 
 	vbd->dev.class = blktap_class;
 	vbd->dev.groups = vbd_groups;
 	vbd->dev.release = release;
-	blktap_stats_enter(vbd);
-
-	err = blktap_queue_init(&vbd->queue, vbd);
+	err = blktap_stats_enter(vbd) ?: create_queues(vbd);
 	if (err)
 		goto put;
 	minor = ida_alloc_max(&minors, VBDS_MAX - 1, GFP_KERNEL);

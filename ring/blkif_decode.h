@@ -3,11 +3,17 @@
  * From a guest's ring entry to a request that is valid by construction, and
  * from an answer to a ring entry.
  *
- * The guest may change its entry at any moment, so decoding has two steps:
- * blkif_fetch() reads every shared byte once into a private copy;
- * blkif_decode() judges only that copy. What blkif_decode() lets through
- * needs no second check: the range lies inside the disk, every segment inside
- * its page, and all arithmetic on it has been shown not to overflow.
+ * The guest may change its memory at any moment, so every shared byte is read
+ * once into a private copy, and only the copy is judged, in two steps:
+ *
+ *     blkif_fetch()            the ring entry, copied
+ *     blkif_decode()           all of it but the segments; says how many there are
+ *     blkif_decode_segments()  the segments, which are in the entry, or for an
+ *                              indirect request in a page that the caller copies
+ *
+ * What both let through needs no further check: the range lies inside the disk,
+ * every segment inside its page, and all arithmetic on it has been shown not to
+ * overflow.
  */
 #ifndef RING_BLKIF_DECODE_H
 #define RING_BLKIF_DECODE_H
@@ -20,11 +26,14 @@ struct blkif_entry {
 	__u8 bytes[BLKIF_ENTRY_BYTES_MAX];
 } __attribute__((aligned(8)));
 
-/* What requests are checked against; fixed while the ring is connected. */
+/* What requests are checked against, and what was offered to the guest; fixed while connected. */
 struct blkif_disk {
-	__u64 sectors;     /* capacity, units of 512 B                        */
-	__u32 sector_size; /* logical block in bytes: power of two, 512..4096 */
+	__u64 sectors;       /* capacity, units of 512 B                         */
+	__u32 sector_size;   /* logical block in bytes: power of two, 512..4096  */
+	__u16 max_indirect;  /* segments of an indirect request; 0: not offered  */
 	bool read_only;
+	bool discard;        /* offered */
+	bool secure_discard; /* offered */
 };
 
 struct blkif_segment {
@@ -35,18 +44,22 @@ struct blkif_segment {
 
 /* A request that may be acted upon. */
 struct blkif_request {
-	__u64 id;     /* the guest's name for it, returned unread               */
-	__u64 sector; /* units of 512 B; sector + bytes/512 <= disk.sectors     */
-	__u32 bytes;  /* sum of all lengths; 0 only for flush and barrier       */
-	__u8 op;      /* READ, WRITE, WRITE_BARRIER or FLUSH_DISKCACHE          */
-	__u8 nr_segs; /* 0..BLKIF_SEGS_PER_REQUEST                              */
-	struct blkif_segment seg[BLKIF_SEGS_PER_REQUEST];
+	__u64 id;              /* the guest's name for it, returned unread               */
+	__u64 sector;          /* units of 512 B; the range lies inside the disk         */
+	__u64 discard_sectors; /* length of a discard's range, units of 512 B            */
+	__u32 bytes;           /* sum of the segments' lengths                           */
+	__u32 descriptors;     /* of an indirect request: grant of the page of segments  */
+	__u16 nr_segs;         /* 0 only for flush, barrier and discard                  */
+	__u8 op;               /* READ, WRITE, WRITE_BARRIER, FLUSH_DISKCACHE or DISCARD */
+	bool indirect;
+	bool secure;           /* a discard after which nobody can read the data again   */
 };
 
 /* Why a request was refused. The order is that of the checks. */
 enum blkif_verdict {
 	BLKIF_VALID = 0,
 	BLKIF_UNKNOWN_OPERATION,
+	BLKIF_BAD_INDIRECT,  /* an indirect request to do something else than READ or WRITE */
 	BLKIF_READ_ONLY_DISK,
 	BLKIF_BAD_SEGMENT_COUNT,
 	BLKIF_BAD_SEGMENT,   /* sectors outside the page, or first after last    */
@@ -86,9 +99,37 @@ static inline bool blkif_op_writes(__u8 op)
 	return op != BLKIF_OP_READ;
 }
 
-/* Checks one segment and turns sectors into bytes. */
+static inline __u16 blkif_entry_u16(const struct blkif_entry *entry, __u32 at)
+{
+	__u16 value;
+
+	__builtin_memcpy(&value, entry->bytes + at, sizeof(value));
+	return value;
+}
+
+static inline __u32 blkif_entry_u32(const struct blkif_entry *entry, __u32 at)
+{
+	__u32 value;
+
+	__builtin_memcpy(&value, entry->bytes + at, sizeof(value));
+	return value;
+}
+
+/* Whether `sectors` sectors from `sector` are whole blocks inside the disk. */
+static inline enum blkif_verdict blkif_judge_range(__u64 sector, __u64 sectors,
+						   const struct blkif_disk *disk)
+{
+	if ((sector | sectors) & (disk->sector_size / RING_SECTOR_SIZE - 1))
+		return BLKIF_MISALIGNED;
+	/* Subtracting on the right keeps a huge sector number from wrapping round. */
+	if (sector > disk->sectors || sectors > disk->sectors - sector)
+		return BLKIF_OUT_OF_RANGE;
+	return BLKIF_VALID;
+}
+
+/* Checks one segment and turns sectors into bytes. `wire` and `seg` may be the same memory. */
 static inline enum blkif_verdict blkif_decode_segment(struct blkif_segment *seg,
-						      const __u8 *wire, __u32 sector_size)
+						      const void *wire, __u32 sector_size)
 {
 	struct blkif_wire_segment copy;
 
@@ -103,29 +144,70 @@ static inline enum blkif_verdict blkif_decode_segment(struct blkif_segment *seg,
 	return BLKIF_VALID;
 }
 
+static inline enum blkif_verdict blkif_decode_discard(struct blkif_request *request,
+						      const struct blkif_abi *abi,
+						      const struct blkif_entry *entry,
+						      const struct blkif_disk *disk)
+{
+	request->nr_segs = 0;
+	request->secure = entry->bytes[BLKIF_AT_DISCARD_FLAG] & BLKIF_DISCARD_SECURE;
+	request->discard_sectors = blkif_entry_u64(entry, abi->nr_sectors);
+	if (!disk->discard || (request->secure && !disk->secure_discard))
+		return BLKIF_UNKNOWN_OPERATION;
+	if (disk->read_only)
+		return BLKIF_READ_ONLY_DISK;
+	if (!request->discard_sectors)
+		return BLKIF_BAD_SEGMENT_COUNT;
+	return blkif_judge_range(request->sector, request->discard_sectors, disk);
+}
+
+/* Replaces the operation by the one that is meant. */
+static inline enum blkif_verdict blkif_decode_indirect(struct blkif_request *request,
+						       const struct blkif_abi *abi,
+						       const struct blkif_entry *entry,
+						       const struct blkif_disk *disk)
+{
+	__u8 op = entry->bytes[BLKIF_AT_INDIRECT_OPERATION];
+
+	request->nr_segs = blkif_entry_u16(entry, BLKIF_AT_INDIRECT_NR_SEGMENTS);
+	if (!disk->max_indirect)
+		return BLKIF_UNKNOWN_OPERATION;
+	request->op = op;
+	request->indirect = true;
+	if (op != BLKIF_OP_READ && op != BLKIF_OP_WRITE)
+		return BLKIF_BAD_INDIRECT;
+	request->descriptors = blkif_entry_u32(entry, abi->indirect_grefs);
+	if (disk->read_only && blkif_op_writes(op))
+		return BLKIF_READ_ONLY_DISK;
+	if (!request->nr_segs || request->nr_segs > disk->max_indirect)
+		return BLKIF_BAD_SEGMENT_COUNT;
+	return BLKIF_VALID;
+}
+
 /*
- * Judges a private copy and fills `request`.
+ * Judges a private copy but for its segments, and fills `request`. A request
+ * with segments is not valid before blkif_decode_segments() has said so.
  *
- * `request->id` and `request->op` are filled whatever the verdict, because a
- * refusal has to be answered under the guest's own id. The handle field is
- * not compared with anything: the ring already says which disk is meant, the
- * field is too narrow for extended device numbers, and no back end reads it.
- * Discard and indirect requests are unknown operations as long as they are
- * not offered to the guest.
+ * `id` and `op` are filled whatever the verdict, because a refusal has to be
+ * answered under the guest's own id. The handle field is not compared with
+ * anything: the ring already says which disk is meant, the field is too narrow
+ * for extended device numbers, and no back end reads it. What was not offered
+ * is an unknown operation.
  */
 static inline enum blkif_verdict blkif_decode(struct blkif_request *request,
 					      const struct blkif_abi *abi,
 					      const struct blkif_entry *entry,
 					      const struct blkif_disk *disk)
 {
-	enum blkif_verdict verdict;
-	__u32 i;
-
 	request->id = blkif_entry_u64(entry, abi->id);
 	request->op = entry->bytes[BLKIF_AT_OPERATION];
 	request->sector = blkif_entry_u64(entry, abi->sector);
 	request->nr_segs = entry->bytes[BLKIF_AT_NR_SEGMENTS];
+	request->discard_sectors = 0;
 	request->bytes = 0;
+	request->descriptors = 0;
+	request->indirect = false;
+	request->secure = false;
 
 	switch (request->op) {
 	case BLKIF_OP_READ:
@@ -135,7 +217,14 @@ static inline enum blkif_verdict blkif_decode(struct blkif_request *request,
 		break;
 	case BLKIF_OP_WRITE_BARRIER:
 	case BLKIF_OP_FLUSH_DISKCACHE:
-		break; /* may come without data */
+		/* Without data it names no sectors; whatever it says there is not looked at. */
+		if (!request->nr_segs)
+			request->sector = 0;
+		break;
+	case BLKIF_OP_DISCARD:
+		return blkif_decode_discard(request, abi, entry, disk);
+	case BLKIF_OP_INDIRECT:
+		return blkif_decode_indirect(request, abi, entry, disk);
 	default:
 		return BLKIF_UNKNOWN_OPERATION;
 	}
@@ -145,28 +234,39 @@ static inline enum blkif_verdict blkif_decode(struct blkif_request *request,
 		return BLKIF_READ_ONLY_DISK;
 	if (request->nr_segs > BLKIF_SEGS_PER_REQUEST)
 		return BLKIF_BAD_SEGMENT_COUNT;
+	return BLKIF_VALID;
+}
+
+/* The segments of a direct request, in the private copy; unaligned, in the guest's form. */
+static inline const void *blkif_direct_segments(const struct blkif_abi *abi,
+						const struct blkif_entry *entry)
+{
+	return entry->bytes + abi->segments;
+}
+
+/*
+ * Judges the segments of a request that blkif_decode() let through and fills
+ * `seg`, with room for request->nr_segs, and request->bytes. `wire` is a
+ * private copy of them in the guest's form; it may be `seg` itself.
+ */
+static inline enum blkif_verdict blkif_decode_segments(struct blkif_request *request,
+						       struct blkif_segment *seg,
+						       const void *wire,
+						       const struct blkif_disk *disk)
+{
+	const __u8 *from = (const __u8 *)wire;
+	enum blkif_verdict verdict;
+	__u32 i;
 
 	for (i = 0; i < request->nr_segs; i++) {
-		verdict = blkif_decode_segment(&request->seg[i], entry->bytes + abi->segments +
-					       i * sizeof(struct blkif_wire_segment),
+		verdict = blkif_decode_segment(&seg[i],
+					       from + i * sizeof(struct blkif_wire_segment),
 					       disk->sector_size);
 		if (verdict != BLKIF_VALID)
 			return verdict;
-		request->bytes += request->seg[i].length;
+		request->bytes += seg[i].length;
 	}
-
-	/* A request without data names no sectors; whatever it says there is not looked at. */
-	if (!request->nr_segs) {
-		request->sector = 0;
-		return BLKIF_VALID;
-	}
-	if (request->sector & (disk->sector_size / RING_SECTOR_SIZE - 1))
-		return BLKIF_MISALIGNED;
-	/* Subtracting on the right keeps a huge sector number from wrapping round. */
-	if (request->sector > disk->sectors ||
-	    request->bytes / RING_SECTOR_SIZE > disk->sectors - request->sector)
-		return BLKIF_OUT_OF_RANGE;
-	return BLKIF_VALID;
+	return blkif_judge_range(request->sector, request->bytes / RING_SECTOR_SIZE, disk);
 }
 
 /*

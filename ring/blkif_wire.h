@@ -33,6 +33,17 @@ enum blkif_rsp {
 
 #define BLKIF_SEGS_PER_REQUEST 11
 
+/* An indirect request names pages full of segments. */
+#define BLKIF_INDIRECT_PAGES_PER_REQUEST 8
+#define BLKIF_SEGS_PER_INDIRECT_PAGE     512
+
+/* In the `flag` of a discard (blkif.h BLKIF_DISCARD_SECURE). */
+#define BLKIF_DISCARD_SECURE 1
+
+/* Pages of one ring: 1 << order (`ring-page-order`). */
+#define BLKIF_RING_ORDER_MAX 4
+#define BLKIF_RING_PAGES_MAX (1 << BLKIF_RING_ORDER_MAX)
+
 /* Both directions share one entry, so its size is the larger of the two. */
 #define BLKIF_ENTRY_BYTES_MAX 112
 #define BLKIF_RESPONSE_BYTES_MAX 16
@@ -73,6 +84,48 @@ struct blkif_wire_request_x86_64 {
 	struct blkif_wire_segment seg[BLKIF_SEGS_PER_REQUEST];
 } __attribute__((packed));
 
+struct blkif_wire_indirect_x86_32 {
+	__u8 operation; /* BLKIF_OP_INDIRECT */
+	__u8 indirect_op;
+	__u16 nr_segments;
+	__u64 id;
+	__u64 sector_number;
+	__u16 handle;
+	__u16 pad;
+	__u32 indirect_grefs[BLKIF_INDIRECT_PAGES_PER_REQUEST];
+} __attribute__((packed));
+
+struct blkif_wire_indirect_x86_64 {
+	__u8 operation;
+	__u8 indirect_op;
+	__u16 nr_segments;
+	__u32 pad1;
+	__u64 id;
+	__u64 sector_number;
+	__u16 handle;
+	__u16 pad2;
+	__u32 indirect_grefs[BLKIF_INDIRECT_PAGES_PER_REQUEST];
+} __attribute__((packed));
+
+struct blkif_wire_discard_x86_32 {
+	__u8 operation; /* BLKIF_OP_DISCARD */
+	__u8 flag;
+	__u16 handle;
+	__u64 id;
+	__u64 sector_number;
+	__u64 nr_sectors;
+} __attribute__((packed));
+
+struct blkif_wire_discard_x86_64 {
+	__u8 operation;
+	__u8 flag;
+	__u16 handle;
+	__u32 pad;
+	__u64 id;
+	__u64 sector_number;
+	__u64 nr_sectors;
+} __attribute__((packed));
+
 struct blkif_wire_response_x86_32 {
 	__u64 id;
 	__u8 operation;
@@ -98,6 +151,25 @@ struct blkif_wire_request_native {
 	struct blkif_wire_segment seg[BLKIF_SEGS_PER_REQUEST];
 };
 
+struct blkif_wire_indirect_native {
+	__u8 operation;
+	__u8 indirect_op;
+	__u16 nr_segments;
+	__u64 id;
+	__u64 sector_number;
+	__u16 handle;
+	__u32 indirect_grefs[BLKIF_INDIRECT_PAGES_PER_REQUEST];
+};
+
+struct blkif_wire_discard_native {
+	__u8 operation;
+	__u8 flag;
+	__u16 handle;
+	__u64 id;
+	__u64 sector_number;
+	__u64 nr_sectors;
+};
+
 struct blkif_wire_response_native {
 	__u64 id;
 	__u8 operation;
@@ -111,20 +183,25 @@ struct blkif_abi {
 	__u16 response_bytes;
 	__u16 id;             /* of a request; a response has its id at 0 */
 	__u16 sector;
-	__u16 segments;
+	__u16 segments;       /* of a direct request                            */
+	__u16 indirect_grefs; /* of an indirect one                             */
+	__u16 nr_sectors;     /* of a discard                                   */
 };
 
 enum {
 	/* The same in all ABIs. */
 	BLKIF_AT_OPERATION = 0,
-	BLKIF_AT_NR_SEGMENTS = 1,
+	BLKIF_AT_NR_SEGMENTS = 1,           /* of a direct request, 8 bits    */
+	BLKIF_AT_INDIRECT_OPERATION = 1,
+	BLKIF_AT_INDIRECT_NR_SEGMENTS = 2,  /* 16 bits                        */
+	BLKIF_AT_DISCARD_FLAG = 1,
 	BLKIF_AT_RESPONSE_ID = 0,
 	BLKIF_AT_RESPONSE_OPERATION = 8,
 	BLKIF_AT_RESPONSE_STATUS = 10,
 };
 
-static const struct blkif_abi blkif_abi_x86_32 = { 108, 108, 12, 4, 12, 20 };
-static const struct blkif_abi blkif_abi_x86_64 = { 112, 112, 16, 8, 16, 24 };
+static const struct blkif_abi blkif_abi_x86_32 = { 108, 108, 12, 4, 12, 20, 24, 20 };
+static const struct blkif_abi blkif_abi_x86_64 = { 112, 112, 16, 8, 16, 24, 28, 24 };
 static const struct blkif_abi blkif_abi_native = {
 	sizeof(struct blkif_wire_request_native),
 	sizeof(struct blkif_wire_request_native),
@@ -132,6 +209,8 @@ static const struct blkif_abi blkif_abi_native = {
 	offsetof(struct blkif_wire_request_native, id),
 	offsetof(struct blkif_wire_request_native, sector_number),
 	offsetof(struct blkif_wire_request_native, seg),
+	offsetof(struct blkif_wire_indirect_native, indirect_grefs),
+	offsetof(struct blkif_wire_discard_native, nr_sectors),
 };
 
 /*

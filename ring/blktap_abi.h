@@ -3,13 +3,19 @@
  * The boundary between blktap.ko and tapdisk.
  *
  * One vbd is one character device, /dev/blktap/vbd-D-V (D: the frontend's
- * domain id, V: its device number). One open of it serves one queue:
+ * domain id, V: its device number), with one queue or several. Each open serves
+ * one queue and has its own areas:
  *
  *     fd = open("/dev/blktap/vbd-D-V", O_RDWR | O_CLOEXEC)
- *     ioctl(fd, BLKTAP_IOC_ATTACH, &attach)    says what the disk is, learns the layout
+ *     ioctl(fd, BLKTAP_IOC_ATTACH, &attach)    says what the disk is and which queue this is,
+ *                                              learns the layout and how many queues there are
  *     mmap(fd, ...)                            four areas, see below
  *     loop: poll(fd); ioctl(fd, BLKTAP_IOC_RUN, flags)
  *     close(fd)                                detaches
+ *
+ * Queue 0 is attached first and says what the disk is; the others have to say
+ * the same. The frontend chooses how many queues it uses when it connects, and
+ * must not wait for more than those: attach all of them, idle ones cost nothing.
  *
  * Everything else happens in shared memory:
  *
@@ -21,9 +27,10 @@
  *     window RO     BLKTAP_MAP_WINDOW_RO     read-only  pages of guest writes
  *
  * A guest request occupies a *slot* from the moment the module takes it off
- * the guest's ring until the guest has its answer. Slot s owns the bytes
- * [s * slot_bytes, (s + 1) * slot_bytes) of both windows; page i of the request
- * is page i of that range. The pages are the guest's own, visible only while
+ * the guest's ring until the guest has its answer, and a run of consecutive
+ * entries of the segment table, one for each piece of its data. An entry names
+ * a page of the window and the bytes in it; the pages of a run are consecutive
+ * where the data is. The pages are the guest's own, visible only while
  * tapdisk owns the slot: an access outside that time is a SIGBUS, an O_DIRECT
  * I/O to it ends with EFAULT. The windows must be mapped as a whole with
  * MAP_SHARED, and all calls must come from the process that mapped them.
@@ -46,14 +53,16 @@
 #include <linux/ioctl.h>
 
 /* Raised by any change that an older peer could misread. A mismatch refuses the attach. */
-#define BLKTAP_ABI_VERSION 1u
+#define BLKTAP_ABI_VERSION 2u
 
 #define BLKTAP_MAGIC 0x70617462u /* "btap" */
 
-/* Bounds that both sides may rely on when they size their tables. */
-#define BLKTAP_DEPTH_MAX       32u  /* slots of one queue: one ring page holds 32 */
-#define BLKTAP_SEGS_MAX        11u  /* pages of one request                       */
-#define BLKTAP_COMMANDS        64u  /* entries of the command ring                */
+/* Bounds that both sides may rely on when they size their tables. All of one queue. */
+#define BLKTAP_DEPTH_MAX       256u  /* slots                                            */
+#define BLKTAP_SEGS_MAX        256u  /* pieces of one request                            */
+#define BLKTAP_PAGES           1024u /* pages of a window, entries of the segment table  */
+#define BLKTAP_COMMANDS        256u  /* entries of the command ring                      */
+#define BLKTAP_QUEUES_MAX      16u   /* queues of a vbd                                  */
 
 /*
  * Features. tapdisk asks for a set in blktap_attach.features; a bit that the
@@ -74,7 +83,9 @@
 #define BLKTAP_DISK_REMOVABLE  (1u << 2)
 #define BLKTAP_DISK_FLUSH      (1u << 3) /* offer flush and barrier: tapdisk makes data durable */
 #define BLKTAP_DISK_BUFFERED   (1u << 4) /* the page cache copies: data is counted as copied    */
-#define BLKTAP_DISK_KNOWN      0x1fu
+#define BLKTAP_DISK_DISCARD    (1u << 5) /* offer discard                                       */
+#define BLKTAP_DISK_SECURE     (1u << 6) /* and the secure one, that leaves nothing to be read  */
+#define BLKTAP_DISK_KNOWN      0x7fu
 
 /* Argument of BLKTAP_IOC_ATTACH. */
 struct blktap_attach {
@@ -85,24 +96,39 @@ struct blktap_attach {
 	__u64 sectors;              /* capacity, units of 512 B; not zero               */
 	__u32 sector_size;          /* logical block, bytes: power of two, 512..4096    */
 	__u32 physical_sector_size; /* bytes: power of two, >= sector_size              */
-	__u32 queue;                /* 0                                                */
-	__u32 reserved_in;
+	__u32 discard_granularity;  /* bytes, whole logical blocks; 0 without DISCARD   */
+	__u32 discard_alignment;    /* bytes, < discard_granularity                     */
+	__u32 queue;                /* which one: < queues                              */
+	__u32 reserved_in[5];
 	/* out */
-	__u64 generation;           /* counts the attaches of this vbd, from 1          */
+	__u64 generation;           /* counts the attaches of queue 0, from 1           */
+	__u64 window_bytes;         /* size of each window, for mmap                    */
+	__u32 queues;               /* of this vbd, <= BLKTAP_QUEUES_MAX                */
 	__u32 depth;                /* slots, <= BLKTAP_DEPTH_MAX, power of two         */
-	__u32 max_segs;             /* pages of one slot, <= BLKTAP_SEGS_MAX            */
+	__u32 max_segs;             /* pieces of a request, <= BLKTAP_SEGS_MAX          */
+	__u32 pages;                /* of a window, <= BLKTAP_PAGES; also segments      */
 	__u32 commands;             /* entries of the command ring, power of two        */
-	__u32 slot_bytes;           /* of either window                                 */
 	__u32 requests_at;          /* descriptor area: bytes from its start            */
 	__u32 segments_at;          /* descriptor area: bytes from its start            */
 	__u32 commands_at;          /* command area: bytes from its start               */
 	__u32 descriptors_bytes;    /* size of the descriptor area, for mmap            */
+	__u32 disk_flags_out;       /* what was agreed: READ_ONLY may have been added,
+				       DISCARD and SECURE taken away                    */
 	__u32 commands_bytes;       /* size of the command area, for mmap               */
-	__u32 disk_flags_out;       /* what was agreed: READ_ONLY may have been added   */
-	__u64 window_bytes;         /* size of each window, for mmap                    */
+	__u32 reserved_out;
 };
 
 #define BLKTAP_IOC_ATTACH _IOWR('b', 0x40, struct blktap_attach)
+
+/*
+ * The disk has grown to so many sectors of 512 B, whole logical blocks. To be
+ * called through queue 0, after all queues can take requests for the new range;
+ * the guest is told. 0, or -1 with errno:
+ *   ENXIO   queue 0 is not attached through this fd
+ *   EINVAL  not whole blocks, or smaller than the guest has seen
+ *   ENODEV  the vbd is gone
+ */
+#define BLKTAP_IOC_RESIZE _IOW('b', 0x42, __u64)
 
 /*
  * The doorbell. The argument is BLKTAP_RUN_* flags; the result is the number
@@ -161,7 +187,12 @@ struct blktap_user_head {
 #define BLKTAP_OP_FLUSH    2u /* make everything answered so far durable, then as WRITE if it
 				 has data                                                      */
 #define BLKTAP_OP_BARRIER  3u /* as FLUSH, but first wait for everything announced before, hold
-				 everything announced after, and make its own data durable too */
+				 everything announced after, and make its own data durable too.
+				 Before and after are meant in this queue                       */
+#define BLKTAP_OP_DISCARD  4u /* the content of the range is not needed any more                */
+
+/* How: blktap_req.flags. */
+#define BLKTAP_REQ_SECURE  (1u << 0) /* of a discard: nobody can read the content any more     */
 
 /* One announced request. Valid until tapdisk answers its slot. */
 struct blktap_req {
@@ -170,14 +201,17 @@ struct blktap_req {
 	__u32 generation;/* of the slot: echoed in the answer                             */
 	__u16 slot;      /* echoed in the answer                                          */
 	__u8 op;         /* BLKTAP_OP_*                                                   */
-	__u8 nr_segs;    /* entries of segment table row `slot`                           */
-	__u32 reserved0;
-	__u64 arrival;   /* order in which the guest's requests were taken                */
-	__u64 reserved[4];
+	__u8 flags;      /* BLKTAP_REQ_*                                                  */
+	__u16 nr_segs;   /* entries of the segment table, from first_seg on               */
+	__u16 first_seg;
+	__u64 arrival;   /* order in which the queue's requests were taken                */
+	__u64 discard_sectors; /* of a discard: length of the range, units of 512 B       */
+	__u64 reserved[3];
 };
 
-/* Segment table: blktap_seg[depth][max_segs]. Segment i lies in page i of the slot. */
+/* One entry of the segment table: a piece of a request's data. */
 struct blktap_seg {
+	__u32 page;      /* of the window, < pages                                        */
 	__u16 offset;    /* bytes into the page; multiple of the logical block            */
 	__u16 length;    /* bytes, 512..4096; never across the end of the page            */
 };

@@ -5,10 +5,12 @@
  * Each arrow has one writer, the module; tapdisk only asks:
  *
  *     FREE --take--> KERNEL --offer--> TAPDISK --answer--> KERNEL --free--> FREE
- *                                         \--revoke--------^
+ *                                         \--revoke--------^ \--> LIMBO ----^
  *
  * The generation changes with every offer, so an answer that arrives late, for
- * an earlier use of the slot, is recognised and does nothing.
+ * an earlier use of the slot, is recognised. A slot that was revoked under a
+ * tapdisk that lives on is not offered again before tapdisk has answered it
+ * all the same: until then its I/O names the slot's pages.
  */
 #ifndef RING_SLOT_H
 #define RING_SLOT_H
@@ -19,16 +21,19 @@ enum slot_owner {
 	SLOT_FREE = 0,
 	SLOT_KERNEL,
 	SLOT_TAPDISK,
+	SLOT_LIMBO,
 };
 
 struct slot_state {
 	__u32 generation;
-	__u8 owner; /* enum slot_owner */
+	__u8 owner; /* enum slot_owner                             */
+	bool owed;  /* tapdisk has not answered the latest offer   */
 };
 
 enum cmd_verdict {
 	CMD_VALID = 0,
-	CMD_STALE,        /* an earlier generation, or a slot taken back: ignore, count     */
+	CMD_STALE,        /* an earlier generation: ignore, count                           */
+	CMD_LATE,         /* the latest offer, which was taken back: the slot is given back */
 	CMD_UNKNOWN_VERB, /* this and the following are breaches: refuse, count             */
 	CMD_UNKNOWN_FLAG,
 	CMD_RESERVED_SET,
@@ -41,12 +46,21 @@ enum cmd_verdict {
 static inline __u32 slot_offer(struct slot_state *slot)
 {
 	slot->owner = SLOT_TAPDISK;
+	slot->owed = true;
 	if (++slot->generation == 0)
 		slot->generation = 1;
 	return slot->generation;
 }
 
-/* Takes the slot back unanswered: whatever tapdisk still says about this offer is stale. */
+/* tapdisk has answered: a valid command, or a late one. */
+static inline void slot_answered(struct slot_state *slot)
+{
+	slot->owed = false;
+	if (slot->owner == SLOT_TAPDISK)
+		slot->owner = SLOT_KERNEL;
+}
+
+/* Takes the slot back unanswered: whatever tapdisk still says about this offer is late. */
 static inline void slot_revoke(struct slot_state *slot)
 {
 	slot->owner = SLOT_KERNEL;
@@ -70,8 +84,11 @@ static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 	if (cmd->result > 0 || cmd->result < -4095)
 		return CMD_BAD_RESULT;
 	slot = &slots[cmd->slot];
-	if (cmd->generation != slot->generation)
-		return CMD_STALE;
+	if (cmd->generation != slot->generation) {
+		bool revoked = slot->owed && slot->owner != SLOT_TAPDISK;
+
+		return revoked && cmd->generation == slot->generation - 1 ? CMD_LATE : CMD_STALE;
+	}
 	if (slot->owner != SLOT_TAPDISK)
 		return CMD_NOT_OWNED;
 	return CMD_VALID;

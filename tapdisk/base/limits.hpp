@@ -14,22 +14,27 @@ namespace tapdisk {
 inline constexpr unsigned kSectorSize = RING_SECTOR_SIZE;
 inline constexpr unsigned kSectorSizeMax = RING_PAGE_SIZE;
 
-// One queue; the module may grant fewer slots, never more.
+// One vbd. Each queue has a data thread, an engine and areas of its own.
+inline constexpr unsigned kQueuesMax = BLKTAP_QUEUES_MAX;
+
+// One queue; the module may grant less, never more.
 inline constexpr unsigned kSlotsMax = BLKTAP_DEPTH_MAX;
 inline constexpr unsigned kSegsMax = BLKTAP_SEGS_MAX;
-inline constexpr std::uint32_t kRequestBytesMax = kSegsMax * RING_PAGE_SIZE;
+inline constexpr unsigned kPagesMax = BLKTAP_PAGES;  // of a window, and entries of its table
 
 // A request on a raw image is one I/O on one file.
 inline constexpr unsigned kIosPerRequestMax = 1;
 // One fdatasync runs at a time; flushes that arrive meanwhile share the next one.
 inline constexpr unsigned kSyncsMax = 1;
-// The vbd's device and the order to stop.
-inline constexpr unsigned kWatchesMax = 2;
-inline constexpr unsigned kEngineDepth = 64;
+// The vbd's device, the order to stop, and discards that are done.
+inline constexpr unsigned kWatchesMax = 3;
+// What the queue may have started, so that starting never waits or fails. Not rounded up: libaio
+// takes it from a number for the whole host (fs.aio-max-nr).
+inline constexpr unsigned kEngineDepth = kSlotsMax * kIosPerRequestMax + kSyncsMax + kWatchesMax;
 
-static_assert(kSlotsMax * kIosPerRequestMax + kSyncsMax + kWatchesMax <= kEngineDepth,
-              "an engine can take whatever the queue may start, so starting never waits or fails");
-static_assert((kEngineDepth & (kEngineDepth - 1)) == 0, "io_uring wants a power of two");
+static_assert(kSlotsMax * sizeof(void*) <= RING_PAGE_SIZE,
+              "the smallest pipe holds a pointer for each slot, so starting a discard never waits");
+static_assert(kSegsMax <= 1024, "a request is one readv or writev (IOV_MAX)");
 static_assert(kSlotsMax <= BLKTAP_COMMANDS,
               "every slot can be answered between two doorbells, so answering never waits");
 static_assert((kSlotsMax & (kSlotsMax - 1)) == 0, "slot numbers are masked in the held queue");

@@ -32,15 +32,21 @@ bool can_read_direct(int fd, std::byte* buffer, unsigned bytes) noexcept {
   return retry_eintr([&] { return ::pread(fd, buffer, bytes, 0); }) >= 0;
 }
 
-Result<ImageInfo> block_device(int fd, const std::string& path) {
+Result<std::uint64_t> size_of(int fd, const std::string& path) {
+  struct stat status {};
   std::uint64_t bytes = 0;
+  if (::fstat(fd, &status)) return system_error(path, errno);
+  if (!S_ISBLK(status.st_mode)) return static_cast<std::uint64_t>(status.st_size);
+  if (::ioctl(fd, BLKGETSIZE64, &bytes)) return system_error(path, errno);
+  return bytes;
+}
+
+Result<ImageInfo> block_device(int fd, const std::string& path) {
   int logical = 0;
   unsigned physical = 0;
-  if (::ioctl(fd, BLKGETSIZE64, &bytes) || ::ioctl(fd, BLKSSZGET, &logical) ||
-      ::ioctl(fd, BLKPBSZGET, &physical))
+  if (::ioctl(fd, BLKSSZGET, &logical) || ::ioctl(fd, BLKPBSZGET, &physical))
     return system_error(path, errno);
   ImageInfo info;
-  info.sectors = bytes / kSectorSize;
   info.sector_size = static_cast<std::uint32_t>(logical);
   info.physical_sector_size = std::max(physical, info.sector_size);
   return info;
@@ -48,7 +54,6 @@ Result<ImageInfo> block_device(int fd, const std::string& path) {
 
 ImageInfo regular_file(const struct stat& status) {
   ImageInfo info;
-  info.sectors = static_cast<std::uint64_t>(status.st_size) / kSectorSize;
   info.sector_size = kSectorSize;
   // Writing less than the file system's block means reading the rest of it first.
   const auto block = std::clamp<std::uint64_t>(static_cast<std::uint64_t>(status.st_blksize),
@@ -91,6 +96,12 @@ unsigned direct_unit(int fd) {
   return unit <= kSectorSize ? kSectorSize : kSectorSizeMax;
 }
 
+Result<std::uint64_t> find_capacity(int fd, const std::string& path, std::uint32_t sector_size) {
+  const Result<std::uint64_t> bytes = size_of(fd, path);
+  if (!bytes) return bytes.error();
+  return *bytes / sector_size * (sector_size / kSectorSize);
+}
+
 Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only, Direct direct) {
   struct stat status {};
   if (::fstat(fd, &status)) return system_error(path, errno);
@@ -111,14 +122,14 @@ Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only,
                                          info.sector_size), EINVAL);
 
   // A block that the file holds only a part of is left out: nothing is ever written past the end.
-  const auto bytes = is_block ? info.sectors * kSectorSize
-                              : static_cast<std::uint64_t>(status.st_size);
-  const std::uint64_t usable = bytes / info.sector_size * info.sector_size;
-  if (usable == 0) return plain_error(path, bytes ? "is smaller than one sector" : "is empty",
+  const Result<std::uint64_t> bytes = size_of(fd, path);
+  if (!bytes) return bytes.error();
+  const std::uint64_t usable = *bytes / info.sector_size * info.sector_size;
+  if (usable == 0) return plain_error(path, *bytes ? "is smaller than one sector" : "is empty",
                                       EINVAL);
-  if (usable != bytes)
+  if (usable != *bytes)
     log::warning("{}: the last {} bytes are not a whole sector of {} bytes and are not used",
-                 path, bytes - usable, info.sector_size);
+                 path, *bytes - usable, info.sector_size);
   info.sectors = usable / kSectorSize;
   return info;
 }

@@ -14,6 +14,9 @@ namespace tapdisk {
 // file or a block device. What the user should know but need not act on is logged as a warning.
 Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only, Direct direct);
 
+// How many sectors of 512 B the store behind `fd` holds now, in whole blocks of `sector_size`.
+Result<std::uint64_t> find_capacity(int fd, const std::string& path, std::uint32_t sector_size);
+
 // The smallest unit of direct I/O on a regular file, bytes: 512 or 4096; 0 if there is none.
 // Asks the file system, or where it does not say, tries. `fd` is O_DIRECT.
 unsigned direct_unit(int fd);

@@ -9,7 +9,7 @@
 namespace tapdisk {
 namespace {
 
-using OpenDriver = Result<std::unique_ptr<Image>> (*)(const ImageOptions&, Engine&);
+using OpenDriver = Result<std::unique_ptr<OpenImage>> (*)(const ImageOptions&);
 
 struct Driver {
   std::string_view name;
@@ -38,6 +38,8 @@ void Image::start(ImageOp& op) noexcept {
   if (op.verb != ImageVerb::kSync) {
     check(inside(op, info()) && whole_blocks(op, info()));
     check(op.verb == ImageVerb::kRead || !info().read_only);
+    check(op.verb != ImageVerb::kDiscard ||
+          (info().discard.offered && (!op.secure || info().discard.secure)));
   }
   op.running = true;
   do_start(op);
@@ -50,10 +52,10 @@ void Image::finish(ImageOp& op, int result) noexcept {
   op.client->op_finished(op);
 }
 
-Result<std::unique_ptr<Image>> open_image(std::string_view driver, const ImageOptions& options,
-                                          Engine& engine) {
+Result<std::unique_ptr<OpenImage>> open_image(std::string_view driver,
+                                              const ImageOptions& options) {
   for (const Driver& entry : kDrivers)
-    if (entry.name == driver) return entry.open(options, engine);
+    if (entry.name == driver) return entry.open(options);
   return plain_error(options.path, "unknown image format", EINVAL);
 }
 

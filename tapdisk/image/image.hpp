@@ -2,13 +2,18 @@
 //
 // An image maps the disk's sectors to I/O on files.
 //
+// What is opened once, with its lock and its geometry, is an OpenImage; each queue of the vbd works
+// on a view of it, an Image, which does its I/O by that queue's engine. Views share nothing that
+// changes, so their threads never wait for each other here.
+//
 // Contract, asserted for every driver at the one place through which all operations pass:
 //   - start() takes an operation that lies inside the disk, in whole logical blocks, and that
-//     does not write to a read-only disk;
+//     does not change a read-only disk, and discards only if that is offered;
 //   - op_finished() follows exactly once, from a later Engine::turn(), never from inside start();
 //   - kSync makes durable whatever was finished before its start().
 #pragma once
 
+#include <sys/types.h>
 #include <sys/uio.h>
 
 #include <array>
@@ -17,6 +22,7 @@
 #include <span>
 #include <string>
 
+#include "base/capacity.hpp"
 #include "base/limits.hpp"
 #include "base/result.hpp"
 #include "image/lock.hpp"
@@ -24,16 +30,25 @@
 
 namespace tapdisk {
 
-// Asked once after open; the answers never change while the image is open.
+// What can be forgotten of an image: the guest's discards.
+struct DiscardInfo {
+  bool offered = false;
+  bool secure = false;            // also so that nobody can read it any more
+  std::uint32_t granularity = 0;  // bytes that can be forgotten, whole logical blocks
+  std::uint32_t alignment = 0;    // bytes, < granularity: where the first whole one starts
+};
+
+// Asked once after open; while the image is open it may grow, and nothing else changes.
 struct ImageInfo {
-  std::uint64_t sectors = 0;               // capacity, units of 512 B, whole logical blocks
+  Capacity sectors;                        // units of 512 B, whole logical blocks
   std::uint32_t sector_size = 0;           // logical block, bytes
   std::uint32_t physical_sector_size = 0;  // bytes
   bool read_only = false;
   bool direct = false;                     // I/O bypasses the page cache
+  DiscardInfo discard;
 };
 
-enum class ImageVerb : std::uint8_t { kRead, kWrite, kSync };
+enum class ImageVerb : std::uint8_t { kRead, kWrite, kSync, kDiscard };
 
 struct ImageOp;
 
@@ -51,12 +66,14 @@ class ImageClient {
   ~ImageClient() = default;
 };
 
-// One operation. It and the memory of `data` are the image's from start() to op_finished().
+// One operation. It and the memory of `data` are the image's from start() to op_finished(), or
+// until the image is destroyed.
 struct ImageOp {
   ImageVerb verb = ImageVerb::kRead;
   bool running = false;
+  bool secure = false;       // of a discard
   std::uint64_t sector = 0;  // units of 512 B
-  std::uint32_t bytes = 0;   // sum over `data`
+  std::uint64_t bytes = 0;   // length of the range; unless it is a discard, the sum over `data`
   std::span<iovec> data;     // used up on the way
   int result = 0;            // 0 or -errno
   ImageClient* client = nullptr;
@@ -64,6 +81,7 @@ struct ImageOp {
   std::array<ImageIo, kIosPerRequestMax> ios;  // the driver's
 };
 
+// A view of an open image, for one engine and its thread.
 class Image {
  public:
   virtual ~Image() = default;
@@ -80,17 +98,36 @@ class Image {
   virtual void do_start(ImageOp& op) noexcept = 0;
 };
 
+class OpenImage {
+ public:
+  virtual ~OpenImage() = default;
+
+  virtual const ImageInfo& info() const noexcept = 0;
+
+  // The block device that it lies on, whose changes of size the kernel tells; 0: it does not.
+  virtual dev_t device() const noexcept = 0;
+
+  // Looks at the store again. Gives the capacity, which info() and all views have by then; the
+  // error is that the store became smaller, and nothing has changed.
+  virtual Result<std::uint64_t> grow() = 0;
+
+  // In the engine's thread. The view is used only while this and the engine are there, and when it
+  // is gone the engine turns no more.
+  virtual Result<std::unique_ptr<Image>> view(Engine& engine) const = 0;
+};
+
 enum class Direct { kAuto, kOn, kOff };
 
 struct ImageOptions {
   std::string path;
   bool read_only = false;
   Direct direct = Direct::kAuto;
+  bool discard = true;  // offered if the store can do it
   LockRequest lock;  // `writes` follows from read_only
 };
 
 // Opens and locks the image with the driver of that name. Errors read "/path: reason".
-Result<std::unique_ptr<Image>> open_image(std::string_view driver, const ImageOptions& options,
-                                          Engine& engine);
+Result<std::unique_ptr<OpenImage>> open_image(std::string_view driver,
+                                              const ImageOptions& options);
 
 }  // namespace tapdisk

@@ -7,36 +7,44 @@
 #include <cerrno>
 
 #include "base/syscall.hpp"
+#include "image/discard.hpp"
 #include "image/geometry.hpp"
 #include "image/lock.hpp"
 
 namespace tapdisk {
 namespace {
 
-class RawImage final : public Image, private IoClient {
+class RawImage final : public Image, private IoClient, private DiscardClient {
  public:
-  RawImage(Fd file, const ImageInfo& info, Engine& engine) noexcept
-      : file_(std::move(file)), info_(info), engine_(engine) {}
+  RawImage(int fd, const ImageInfo& info, Engine& engine) noexcept
+      : fd_(fd), info_(info), engine_(engine) {}
+
+  Result<void> open_discarder() {
+    auto opened = Discarder::open(fd_, engine_, *this);
+    if (!opened) return opened.error();
+    discarder_ = std::move(*opened);
+    return {};
+  }
 
   const ImageInfo& info() const noexcept override { return info_; }
 
  private:
-  static IoVerb io_verb(ImageVerb verb) noexcept {
-    switch (verb) {
-      case ImageVerb::kRead: return IoVerb::kRead;
-      case ImageVerb::kWrite: return IoVerb::kWrite;
-      case ImageVerb::kSync: break;
+  void do_start(ImageOp& op) noexcept override {
+    switch (op.verb) {
+      case ImageVerb::kRead: return start_io(op, IoVerb::kRead);
+      case ImageVerb::kWrite: return start_io(op, IoVerb::kWrite);
+      case ImageVerb::kSync: return start_io(op, IoVerb::kSync);
+      case ImageVerb::kDiscard: return discarder_->start(op);
     }
-    return IoVerb::kSync;
   }
 
-  void do_start(ImageOp& op) noexcept override {
+  void start_io(ImageOp& op, IoVerb verb) noexcept {
     ImageIo& io = op.ios[0];
-    io.verb = io_verb(op.verb);
-    io.fd = file_.get();
+    io.verb = verb;
+    io.fd = fd_;
     io.offset = op.sector * kSectorSize;
     io.data = op.data;
-    io.left = op.bytes;
+    io.left = static_cast<std::uint32_t>(op.bytes);
     io.client = this;
     io.op = &op;
     engine_.start(io);
@@ -45,10 +53,46 @@ class RawImage final : public Image, private IoClient {
   void io_finished(Io& io) noexcept override {
     finish(*static_cast<ImageIo&>(io).op, io.result);
   }
+  void discard_finished(ImageOp& op, int result) noexcept override { finish(op, result); }
 
-  Fd file_;
-  ImageInfo info_;
+  int fd_;
+  const ImageInfo& info_;
   Engine& engine_;
+  std::unique_ptr<Discarder> discarder_;  // only if discards are offered
+};
+
+class RawFile final : public OpenImage {
+ public:
+  RawFile(Fd file, const std::string& path, const ImageInfo& info)
+      : file_(std::move(file)), path_(path), info_(info) {}
+
+  const ImageInfo& info() const noexcept override { return info_; }
+
+  dev_t device() const noexcept override {
+    struct stat status {};
+    return ::fstat(file_.get(), &status) == 0 && S_ISBLK(status.st_mode) ? status.st_rdev : 0;
+  }
+
+  Result<std::uint64_t> grow() override {
+    const Result<std::uint64_t> now = find_capacity(file_.get(), path_, info_.sector_size);
+    if (!now) return now;
+    if (*now < info_.sectors)
+      return plain_error(path_, "has become smaller than the disk, which keeps its size", EINVAL);
+    info_.sectors = *now;
+    return now;
+  }
+
+  Result<std::unique_ptr<Image>> view(Engine& engine) const override {
+    auto image = std::make_unique<RawImage>(file_.get(), info_, engine);
+    if (info_.discard.offered)
+      if (const Result<void> opened = image->open_discarder(); !opened) return opened.error();
+    return image;
+  }
+
+ private:
+  Fd file_;
+  std::string path_;
+  ImageInfo info_;
 };
 
 struct OpenedFile {
@@ -82,7 +126,7 @@ Result<OpenedFile> open_raw_file(const ImageOptions& options) {
 
 }  // namespace
 
-Result<std::unique_ptr<Image>> open_raw_image(const ImageOptions& options, Engine& engine) {
+Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
   Result<OpenedFile> file = open_raw_file(options);
   if (!file) return file.error();
 
@@ -95,10 +139,12 @@ Result<std::unique_ptr<Image>> open_raw_image(const ImageOptions& options, Engin
     return plain_error(options.path, "in use by this host (mounted, or part of another device)",
                        EBUSY);
 
-  const Result<ImageInfo> info =
+  Result<ImageInfo> info =
       find_geometry(file->fd.get(), options.path, options.read_only, options.direct);
   if (!info) return info.error();
-  return std::make_unique<RawImage>(std::move(file->fd), *info, engine);
+  if (options.discard && !options.read_only)
+    info->discard = find_discard(file->fd.get(), *info);
+  return std::make_unique<RawFile>(std::move(file->fd), options.path, *info);
 }
 
 }  // namespace tapdisk

@@ -7,6 +7,6 @@
 
 namespace tapdisk {
 
-Result<std::unique_ptr<Image>> open_raw_image(const ImageOptions& options, Engine& engine);
+Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options);
 
 }  // namespace tapdisk

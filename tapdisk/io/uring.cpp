@@ -30,6 +30,7 @@ class Ring {
     if (open_) io_uring_queue_exit(&ring_);
   }
 
+  // The kernel rounds the depth up to a power of two.
   int open(unsigned flags) noexcept {
     const int error = io_uring_queue_init(kEngineDepth, &ring_, flags);
     open_ = error == 0;

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <boost/asio/buffer.hpp>
@@ -13,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.hpp"
+#include "base/log.hpp"
 
 namespace tapdisk {
 namespace {
@@ -21,7 +23,9 @@ using boost::asio::local::stream_protocol;
 using boost::system::error_code;
 
 std::string refusal(std::string_view reason) {
-  return nlohmann::json{{"ok", false}, {"error", reason}}.dump();
+  // A path in the reason may hold bytes that are not UTF-8.
+  return nlohmann::json{{"ok", false}, {"error", reason}}.dump(
+      -1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -32,6 +36,11 @@ std::string answer_line(std::string_view line, const ControlHooks& hooks) {
   const auto command = request.find("cmd");
   if (command == request.end() || !command->is_string()) return refusal("no \"cmd\"");
   if (*command == "stats") return R"({"ok":true,"stats":)" + hooks.stats() + "}";
+  if (*command == "resize") {
+    const Result<std::uint64_t> sectors = hooks.resize();
+    if (!sectors) return refusal(sectors.error().what);
+    return nlohmann::json{{"ok", true}, {"sectors", *sectors}}.dump();
+  }
   if (*command == "version") return R"({"ok":true,"version":")" TAPDISK_VERSION R"("})";
   return refusal("unknown \"cmd\"");
 }
@@ -83,7 +92,8 @@ class Control::Session : public std::enable_shared_from_this<Session> {
 Control::Control(std::string path, ControlHooks hooks)
     : path_(std::move(path)), hooks_(std::move(hooks)) {}
 
-Result<std::unique_ptr<Control>> Control::open(const std::string& path, ControlHooks hooks) {
+Result<std::unique_ptr<Control>> Control::open(const std::string& path, ControlHooks hooks,
+                                               dev_t store) {
   if (path.size() >= sizeof(sockaddr_un::sun_path)) return system_error(path, ENAMETOOLONG);
   std::unique_ptr<Control> control{new Control{path, std::move(hooks)}};
   struct stat status {};
@@ -100,6 +110,7 @@ Result<std::unique_ptr<Control>> Control::open(const std::string& path, ControlH
   if (!error) control->signals_.add(SIGINT, error);
   if (error) return system_error(path, error.value());
 
+  if (store) control->watch_size(store);
   control->accept();
   control->wait_for_signal();
   control->run();
@@ -124,6 +135,19 @@ Control::~Control() {
   loop_.stop();
   if (thread_.joinable()) thread_.join();
   if (bound_) ::unlink(path_.c_str());
+}
+
+// Without it tap-ctl resize still works, so it is no reason not to serve the disk.
+void Control::watch_size(dev_t store) {
+  Result<Fd> socket = ResizeWatch::open();
+  if (!socket) {
+    log::warning("{}: changes of the device's size are not noticed", socket.error().what);
+    return;
+  }
+  resize_watch_.emplace(loop_, std::move(*socket), major(store), minor(store), [this] {
+    if (const Result<std::uint64_t> sectors = hooks_.resize(); !sectors)
+      log::warning("{}", sectors.error().what);
+  });
 }
 
 void Control::accept() {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Everything that is not the guest's data: the control socket and the signals, on an Asio loop in
-// a thread of its own. The data thread sleeps where its I/O is, in the engine, and is not made to
-// pay for this one's readiness with every request.
+// Everything that is not the guest's data: the control socket, the signals and the store's size,
+// on an Asio loop in a thread of its own. The data threads sleep where their I/O is, in the engine,
+// and are not made to pay for this one's readiness with every request.
 //
-// The socket speaks lines, one JSON object each: {"cmd":"stats"} is answered by one line, with
-// "ok" and what was asked for, or with "error". A client that sends too much, or nothing for too
-// long, is cut off; it costs one of a fixed number of sessions until then.
+// The socket speaks lines, one JSON object each: {"cmd":"stats"}, "resize" or "version" is answered
+// by one line, with "ok" and what was asked for, or with "error". A client that sends too much, or
+// nothing for too long, is cut off; it costs one of a fixed number of sessions until then.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -14,17 +14,20 @@
 #include <boost/asio/signal_set.hpp>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <thread>
 
 #include "base/result.hpp"
+#include "server/resize_watch.hpp"
 
 namespace tapdisk {
 
 // What the rest of tapdisk does for the control thread, called in it.
 struct ControlHooks {
   std::function<std::string()> stats;  // the JSON object of "stats"
+  std::function<Result<std::uint64_t>()> resize;  // takes over the store's size; sectors of 512 B
   std::function<void()> stop;          // SIGTERM or SIGINT came
 };
 
@@ -33,8 +36,10 @@ std::string answer_line(std::string_view line, const ControlHooks& hooks);
 
 class Control {
  public:
-  // Takes the socket's path over from a predecessor that died.
-  static Result<std::unique_ptr<Control>> open(const std::string& path, ControlHooks hooks);
+  // Takes the socket's path over from a predecessor that died. `store`, unless 0, is the block
+  // device whose changes of size call hooks.resize().
+  static Result<std::unique_ptr<Control>> open(const std::string& path, ControlHooks hooks,
+                                               dev_t store = 0);
   // Ends the thread, closes all sessions and removes the socket.
   ~Control();
 
@@ -46,6 +51,7 @@ class Control {
   friend class Session;
 
   Control(std::string path, ControlHooks hooks);
+  void watch_size(dev_t store);
   void accept();
   void wait_for_signal();
   void run();  // starts the thread
@@ -57,6 +63,7 @@ class Control {
   boost::asio::io_context loop_{1};
   boost::asio::local::stream_protocol::acceptor acceptor_{loop_};
   boost::asio::signal_set signals_{loop_};
+  std::optional<ResizeWatch> resize_watch_;
   std::thread thread_;
 };
 

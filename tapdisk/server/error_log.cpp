@@ -16,6 +16,8 @@ std::string describe(const ImageOp& op) {
       return fmt::format("reading {} bytes at byte {}", op.bytes, op.sector * kSectorSize);
     case ImageVerb::kWrite:
       return fmt::format("writing {} bytes at byte {}", op.bytes, op.sector * kSectorSize);
+    case ImageVerb::kDiscard:
+      return fmt::format("discarding {} bytes at byte {}", op.bytes, op.sector * kSectorSize);
     case ImageVerb::kSync: break;
   }
   return "flushing (every flush fails from now on)";
@@ -31,6 +33,7 @@ ErrorLog::Kind& ErrorLog::kind_of(const ImageOp& op) {
 }
 
 void ErrorLog::report(const ImageOp& op, Clock::time_point now) {
+  const std::lock_guard lock{mutex_};
   Kind& kind = kind_of(op);
   const bool first = kind.said == Clock::time_point{};
   if (!first && now - kind.said < std::chrono::milliseconds{kErrorLogPeriodMs}) {

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 // Says once what fails again and again. Each kind of failure (errno and direction) is written at
-// most once a minute, with how many of its kind were passed over since.
+// most once a minute, with how many of its kind were passed over since. One for all queues of an
+// image, for any thread.
 #pragma once
 
 #include <chrono>
 #include <cstdint>
-#include <functional>
+#include <mutex>
 #include <string>
 
 #include "base/static_vector.hpp"
@@ -38,6 +39,7 @@ class ErrorLog {
 
   std::string path_;
   Write write_;
+  std::mutex mutex_;  // taken only when something fails
   StaticVector<Kind, kKindsMax> kinds_;
 };
 

@@ -2,20 +2,16 @@
 //
 // tapdisk: serves one virtual disk of a Xen guest from an image. Builds every part and hands it
 // to the next.
-#include <sys/prctl.h>
-
 #include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "base/log.hpp"
-#include "base/syscall.hpp"
 #include "server/control.hpp"
 #include "server/notify.hpp"
 #include "server/options.hpp"
-#include "server/server.hpp"
-#include "server/stats.hpp"
+#include "server/queue_threads.hpp"
 
 namespace tapdisk {
 namespace {
@@ -28,48 +24,48 @@ int failed(ExitCode code, const Error& error) {
   return code;
 }
 
-// The guest's disk may be what memory is being freed to: allocations of this thread must not wait
-// for writes that only it can finish. Needs CAP_SYS_RESOURCE; without it all else works.
-void become_io_flusher() {
-  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
-    log::info("not marked as an I/O flusher: {}", std::generic_category().message(errno));
+std::string describe(const Options& options, const ImageInfo& disk, const QueueThreads& queues) {
+  return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}, {}, {} {}",
+                     options.attach.vbd, options.image.path, std::uint64_t{disk.sectors},
+                     disk.sector_size, disk.read_only ? "read-only" : "read-write",
+                     disk.discard.offered ? "discard" : "no discard",
+                     disk.direct ? "direct" : "buffered", queues.engine(), queues.count(),
+                     queues.count() == 1 ? "queue" : "queues");
 }
 
-std::string describe(const Options& options, const ImageInfo& disk, const Engine& engine) {
-  return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}", options.attach.vbd,
-                     options.image.path, disk.sectors, disk.sector_size,
-                     disk.read_only ? "read-only" : "read-write",
-                     disk.direct ? "direct" : "buffered", engine.name());
+// In this order: what the guest asks for when it has been told must be served.
+Result<std::uint64_t> resize(OpenImage& image, QueueThreads& queues) {
+  const std::uint64_t before = image.info().sectors;
+  const Result<std::uint64_t> now = image.grow();
+  if (!now) return now;
+  if (const Result<void> told = queues.tell_size(*now); !told) return told.error();
+  if (*now != before) log::info("the disk has grown from {} to {} sectors", before, *now);
+  return now;
 }
 
 int serve(const Options& options) {
-  auto engine = make_engine(options.engine);
-  if (!engine) return failed(kStartFailed, engine.error());
-  auto image = open_image("raw", options.image, **engine);
+  auto image = open_image("raw", options.image);
   if (!image) return failed(kStartFailed, image.error());
   const ImageInfo& disk = (*image)->info();
-  auto source = attach_to_module(options.attach, disk);
-  if (!source) return failed(kStartFailed, source.error());
-  auto stop = make_eventfd();
-  if (!stop) return failed(kStartFailed, stop.error());
-
   ErrorLog errors{options.image.path, [](const std::string& line) { log::error("{}", line); }};
-  Server server{**source, **image, **engine, errors, std::move(*stop)};
+  auto opened = QueueThreads::open({options.attach, options.engine, **image, errors});
+  if (!opened) return failed(kStartFailed, opened.error());
+  QueueThreads& queues = **opened;
   auto control = Control::open(options.control, ControlHooks{
-      [&] { return stats_json(**engine, disk, **source, server); },
+      [&] { return queues.stats(); },
+      [&] { return resize(**image, queues); },
       [&] {
         notify::stopping("finishing what is in flight");
-        server.stop();
-      }});
+        queues.stop();
+      }}, (*image)->device());
   if (!control) return failed(kStartFailed, control.error());
 
-  become_io_flusher();
-  if (!disk.direct && (*engine)->name() == "libaio")
+  if (!disk.direct && queues.engine() == "libaio")
     log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
-  const std::string description = describe(options, disk, **engine);
+  const std::string description = describe(options, disk, queues);
   log::info("{}", description);
   notify::ready(description);
-  if (const Result<void> outcome = server.run(); !outcome)
+  if (const Result<void> outcome = queues.serve(); !outcome)
     return failed(kRunFailed, outcome.error());
   notify::stopping("done");
   log::info("{} done", options.attach.vbd);

@@ -52,6 +52,7 @@ void describe(CLI::App& app, Options& options) {
   add_choice<Direct>(app, "--direct", options.image.direct,
                      {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
                      "whether I/O bypasses the page cache");
+  app.add_flag("!--no-discard", options.image.discard, "offer the guest no discards");
   app.add_option("--vm", options.image.lock.vm, "UUID of the guest, for the image's lock");
   add_choice<bool>(app, "--window", options.attach.prefault,
                    {{"prefault", true}, {"fault", false}},

@@ -12,6 +12,21 @@
 #include "base/limits.hpp"
 
 namespace tapdisk {
+namespace {
+
+// What is to be done with a request's range. The data of a flush or barrier is written.
+ImageVerb image_verb(RequestVerb verb) noexcept {
+  switch (verb) {
+    case RequestVerb::kRead: return ImageVerb::kRead;
+    case RequestVerb::kDiscard: return ImageVerb::kDiscard;
+    case RequestVerb::kWrite:
+    case RequestVerb::kFlush:
+    case RequestVerb::kBarrier: break;
+  }
+  return ImageVerb::kWrite;
+}
+
+}  // namespace
 
 Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, Fd stop)
     : source_(source), image_(image), engine_(engine), errors_(errors), stop_(std::move(stop)) {
@@ -73,7 +88,8 @@ void Server::perform(const Actions& actions) noexcept {
 void Server::perform(const StartData& action) noexcept {
   const Request& request = queue_.request(action.slot);
   SlotOp& op = ops_[action.slot];
-  op.verb = request.verb == RequestVerb::kRead ? ImageVerb::kRead : ImageVerb::kWrite;
+  op.verb = image_verb(request.verb);
+  op.secure = request.secure;
   op.sector = request.sector;
   op.bytes = request.bytes;
   op.data = request.data;
@@ -120,6 +136,10 @@ void Server::op_finished(ImageOp& op) noexcept {
     case ImageVerb::kWrite:
       counters_.writes.add();
       counters_.bytes_written.add(op.bytes);
+      break;
+    case ImageVerb::kDiscard:
+      counters_.discards.add();
+      counters_.bytes_discarded.add(op.bytes);
       break;
   }
   perform(queue_.step(DataDone{static_cast<SlotOp&>(op).slot, op.result}));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Turns the crank: carries what happens to the queue and does what the queue says.
+// Turns the crank of one queue: carries what happens to the queue and does what the queue says.
 //
 //     ring the source ──requests──► queue ──actions──► image ──► engine
 //            ▲                        ▲                             │ one system call submits
@@ -32,8 +32,10 @@ struct ServerCounters {
   Counter reads;
   Counter writes;
   Counter syncs;
+  Counter discards;
   Counter bytes_read;
   Counter bytes_written;
+  Counter bytes_discarded;
   Counter errors;
 };
 

@@ -4,25 +4,24 @@
 #include <nlohmann/json.hpp>
 
 namespace tapdisk {
+namespace {
 
-std::string stats_json(const Engine& engine, const ImageInfo& disk, const Source& source,
-                       const Server& server) {
-  const EngineCounters& io = engine.counters();
-  const SourceCounters& vbd = source.counters();
-  const ServerCounters& served = server.counters();
-  return nlohmann::json{
-      {"engine", engine.name()},
-      {"direct", disk.direct},
-      {"read_only", disk.read_only},
-      {"sectors", disk.sectors},
-      {"sector_size", disk.sector_size},
+using nlohmann::json;
+
+json counters_of(const QueueView& queue) {
+  const EngineCounters& io = queue.engine->counters();
+  const SourceCounters& vbd = queue.source->counters();
+  const ServerCounters& served = queue.server->counters();
+  return json{
       {"requests", vbd.requests.get()},
       {"replies", vbd.replies.get()},
       {"reads", served.reads.get()},
       {"writes", served.writes.get()},
       {"syncs", served.syncs.get()},
+      {"discards", served.discards.get()},
       {"bytes_read", served.bytes_read.get()},
       {"bytes_written", served.bytes_written.get()},
+      {"bytes_discarded", served.bytes_discarded.get()},
       {"errors", served.errors.get()},
       {"turns", served.turns.get()},
       {"doorbells", vbd.rings.get()},
@@ -31,7 +30,28 @@ std::string stats_json(const Engine& engine, const ImageInfo& disk, const Source
       {"ios_started", io.started.get()},
       {"ios_finished", io.finished.get()},
       {"ios_repeated", io.repeats.get()},
-  }.dump();
+  };
+}
+
+}  // namespace
+
+std::string stats_json(const ImageInfo& disk, std::span<const QueueView> queues) {
+  json stats{
+      {"engine", queues.front().engine->name()},
+      {"direct", disk.direct},
+      {"read_only", disk.read_only},
+      {"discard", disk.discard.offered},
+      {"sectors", std::uint64_t{disk.sectors}},
+      {"sector_size", disk.sector_size},
+  };
+  json each = json::array();
+  for (const QueueView& queue : queues) {
+    const json& counters = each.emplace_back(counters_of(queue));
+    for (const auto& [name, value] : counters.items())
+      stats[name] = stats.value(name, std::uint64_t{0}) + value.get<std::uint64_t>();
+  }
+  stats["queues"] = std::move(each);
+  return stats.dump();
 }
 
 }  // namespace tapdisk

@@ -3,6 +3,7 @@
 // The counters of one tapdisk as a JSON object. For any thread.
 #pragma once
 
+#include <span>
 #include <string>
 
 #include "image/image.hpp"
@@ -12,7 +13,15 @@
 
 namespace tapdisk {
 
-std::string stats_json(const Engine& engine, const ImageInfo& disk, const Source& source,
-                       const Server& server);
+// The parts of one queue that count.
+struct QueueView {
+  const Engine* engine = nullptr;
+  const Source* source = nullptr;
+  const Server* server = nullptr;
+};
+
+// Each counter summed over the queues, of which there is at least one, and in "queues" an array
+// with the counters of each.
+std::string stats_json(const ImageInfo& disk, std::span<const QueueView> queues);
 
 }  // namespace tapdisk

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// tap-ctl: what the vbds and their tapdisks are doing. Changes nothing.
+// tap-ctl: what the vbds and their tapdisks are doing, and the little that can be changed.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -42,6 +42,15 @@ int stats(const Places& places, const std::string& vbd, bool json) {
                     : stats_as_table(vbd, *module, tapdisk));
 }
 
+int resize(const Places& places, const std::string& vbd) {
+  const auto module = read_statistics(places, vbd);  // for the names of those that there are
+  if (!module) return fail(module.error());
+  const auto answer = ask_tapdisk(places, vbd, R"({"cmd":"resize"})");
+  const Result<std::string> text = resize_as_text(vbd, answer);
+  if (!text) return fail(text.error());
+  return print(*text);
+}
+
 // What CLI11 says of an unknown word does not say what there is.
 int wrong_usage(const CLI::App& app, const std::string& what) {
   std::string commands;
@@ -56,7 +65,7 @@ int run(int argc, char** argv) {
   Places places;
   bool json = false;
   std::string vbd;
-  CLI::App app{"Shows what the virtual disks served by tapdisk are doing.", "tap-ctl"};
+  CLI::App app{"Shows and steers the virtual disks served by tapdisk.", "tap-ctl"};
   app.set_version_flag("--version", "tap-ctl " TAPDISK_VERSION);
   app.allow_extras();  // to say what is wrong with them
   CLI::App& list_command = *app.add_subcommand("list", "list all vbds");
@@ -64,6 +73,9 @@ int run(int argc, char** argv) {
   CLI::App& stats_command = *app.add_subcommand("stats", "counters of one vbd");
   stats_command.add_flag("--json", json, "for a program");
   stats_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
+  CLI::App& resize_command =
+      *app.add_subcommand("resize", "tell the guest that the image has grown");
+  resize_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
 
   try {
     app.parse(argc, argv);
@@ -76,7 +88,8 @@ int run(int argc, char** argv) {
   if (app.get_subcommands().empty())
     return wrong_usage(app, extra.empty() ? "no command" : "unknown command '" + extra[0] + "'");
   if (!extra.empty()) return wrong_usage(app, "unknown argument '" + extra[0] + "'");
-  return list_command.parsed() ? list(places, json) : stats(places, vbd, json);
+  if (list_command.parsed()) return list(places, json);
+  return stats_command.parsed() ? stats(places, vbd, json) : resize(places, vbd);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -43,8 +44,7 @@ std::string value_of(const VbdView& vbd, const char* name) {
 
 bool has_tapdisk(const VbdView& vbd) { return value_of(vbd, "attached") == "1"; }
 
-std::string size_of(const VbdView& vbd) {
-  const std::uint64_t sectors = as_number(value_of(vbd, "sectors")).value_or(0);
+std::string size_as_text(std::uint64_t sectors) {
   if (sectors == 0) return "-";
   constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB"};
   double size = static_cast<double>(sectors) / 2;
@@ -53,11 +53,34 @@ std::string size_of(const VbdView& vbd) {
   return fmt::format("{:.4g} {}", size, kUnits[unit]);
 }
 
+std::string size_of(const VbdView& vbd) {
+  return size_as_text(as_number(value_of(vbd, "sectors")).value_or(0));
+}
+
 // The object that tapdisk answered with, or null.
 json tapdisk_stats(const Result<std::string>& answer) {
   if (!answer) return nullptr;
   const json parsed = json::parse(*answer, nullptr, false);
   return parsed.is_object() && parsed.contains("stats") ? parsed["stats"] : json{};
+}
+
+// What each queue did, where there are several.
+std::string queues_as_table(const json& stats) {
+  const auto queues = stats.find("queues");
+  if (queues == stats.end() || !queues->is_array() || queues->size() < 2) return {};
+  constexpr std::array kColumns = {"requests", "bytes_read", "bytes_written", "errors"};
+  std::string text = fmt::format("\n  {:<6}", "queue");
+  for (const char* column : kColumns) text += fmt::format(" {:>15}", column);
+  text += "\n";
+  for (std::size_t i = 0; i < queues->size(); i++) {
+    const json& queue = (*queues)[i];
+    text += fmt::format("  {:<6}", i);
+    for (const char* column : kColumns)
+      text += fmt::format(" {:>15}", queue.is_object() && queue.contains(column)
+                                         ? queue[column].dump() : "-");
+    text += "\n";
+  }
+  return text;
 }
 
 }  // namespace
@@ -97,14 +120,30 @@ std::string stats_as_table(const std::string& vbd,
            "\n";
   for (const auto& [name, value] : stats.items())
     text += fmt::format(fmt::runtime(kRow), name,
-                        value.is_string() ? value.get<std::string>() : value.dump());
-  return text;
+                        value.is_string() ? value.get<std::string>()
+                        : value.is_array() ? std::to_string(value.size())
+                                           : value.dump());
+  return text + queues_as_table(stats);
 }
 
 std::string stats_as_json(const std::string& vbd,
                           const std::map<std::string, std::string>& module,
                           const Result<std::string>& tapdisk) {
   return dump({{"vbd", vbd}, {"module", as_json(module)}, {"tapdisk", tapdisk_stats(tapdisk)}});
+}
+
+Result<std::string> resize_as_text(const std::string& vbd, const Result<std::string>& tapdisk) {
+  if (!tapdisk) return tapdisk.error();
+  const json answer = json::parse(*tapdisk, nullptr, false);
+  const auto sectors = answer.is_object() ? answer.find("sectors") : answer.end();
+  if (sectors != answer.end() && sectors->is_number_unsigned()) {
+    const auto count = sectors->get<std::uint64_t>();
+    return fmt::format("{}: {} sectors ({})\n", vbd, count, size_as_text(count));
+  }
+  const auto error = answer.is_object() ? answer.find("error") : answer.end();
+  const bool said = error != answer.end() && error->is_string();
+  return plain_error(vbd, said ? error->get<std::string>() : "the answer is not understood",
+                     EPROTO);
 }
 
 }  // namespace tapdisk

@@ -23,4 +23,7 @@ std::string stats_as_json(const std::string& vbd,
                           const std::map<std::string, std::string>& module,
                           const Result<std::string>& tapdisk);
 
+// `tapdisk` is its answer to "resize". The error says why the disk has not grown.
+Result<std::string> resize_as_text(const std::string& vbd, const Result<std::string>& tapdisk);
+
 }  // namespace tapdisk

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "vbd/areas.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -25,21 +26,27 @@ blktap_user_head& user_head(const AreaPointers& at) noexcept {
 }  // namespace
 
 bool layout_is_sound(const blktap_attach& attach) noexcept {
-  const std::uint64_t slot_bytes = attach.slot_bytes;
-  return attach.depth >= 1 && attach.depth <= BLKTAP_DEPTH_MAX &&
+  const std::uint32_t asked = attach.disk_flags;
+  const std::uint32_t agreed = attach.disk_flags_out;
+  constexpr std::uint32_t kMayVary =
+      BLKTAP_DISK_READ_ONLY | BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE;
+  return attach.queues >= 1 && attach.queues <= BLKTAP_QUEUES_MAX &&
+         attach.queue < attach.queues && attach.depth >= 1 && attach.depth <= BLKTAP_DEPTH_MAX &&
          std::has_single_bit(attach.depth) && attach.max_segs >= 1 &&
-         attach.max_segs <= BLKTAP_SEGS_MAX && attach.commands >= attach.depth &&
+         attach.max_segs <= BLKTAP_SEGS_MAX && attach.max_segs <= attach.pages &&
+         attach.pages <= BLKTAP_PAGES && attach.commands >= attach.depth &&
          attach.commands <= BLKTAP_COMMANDS && std::has_single_bit(attach.commands) &&
-         slot_bytes >= std::uint64_t{attach.max_segs} * RING_PAGE_SIZE &&
-         attach.window_bytes / attach.depth >= slot_bytes &&
+         attach.window_bytes >= std::uint64_t{attach.pages} * RING_PAGE_SIZE &&
+         ((asked ^ agreed) & ~kMayVary) == 0 && (asked & BLKTAP_DISK_READ_ONLY & ~agreed) == 0 &&
+         (agreed & ~asked & (BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE)) == 0 &&
          fits(attach.requests_at, attach.depth * sizeof(blktap_req), attach.descriptors_bytes) &&
-         fits(attach.segments_at, std::size_t{attach.depth} * attach.max_segs * sizeof(blktap_seg),
-              attach.descriptors_bytes) &&
+         fits(attach.segments_at, attach.pages * sizeof(blktap_seg), attach.descriptors_bytes) &&
          fits(attach.commands_at, attach.commands * sizeof(blktap_cmd), attach.commands_bytes);
 }
 
-Areas::Areas(const blktap_attach& attach, const AreaPointers& pointers) noexcept
-    : attach_(attach), at_(pointers), requests_{0, attach.depth} {}
+Areas::Areas(const blktap_attach& attach, const AreaPointers& pointers,
+             const Capacity& capacity) noexcept
+    : attach_(attach), at_(pointers), capacity_(capacity), requests_{0, attach.depth} {}
 
 Result<bool> Areas::next(Request& request) noexcept {
   const int available = ring_available(&requests_, &kernel_head(at_).req_prod);
@@ -54,53 +61,97 @@ Result<bool> Areas::next(Request& request) noexcept {
   return true;
 }
 
+// Whether the range is whole blocks of the disk. Subtracting keeps a huge number from wrapping.
+bool Areas::is_in_disk(std::uint64_t sector, std::uint64_t sectors) const noexcept {
+  const std::uint64_t end = capacity_;
+  return (sector | sectors) % (attach_.sector_size / kSectorSize) == 0 && sector <= end &&
+         sectors <= end - sector;
+}
+
 bool Areas::parse(const blktap_req& req, Request& request) noexcept {
   constexpr std::array kVerbs = {RequestVerb::kRead, RequestVerb::kWrite, RequestVerb::kFlush,
-                                 RequestVerb::kBarrier};
+                                 RequestVerb::kBarrier, RequestVerb::kDiscard};
   static_assert(BLKTAP_OP_READ == 0 && BLKTAP_OP_WRITE == 1 && BLKTAP_OP_FLUSH == 2 &&
-                BLKTAP_OP_BARRIER == 3);
-  const std::uint64_t sectors = req.bytes / kSectorSize;
-  if (req.op >= kVerbs.size() || req.slot >= attach_.depth || req.nr_segs > attach_.max_segs ||
-      req.sector > attach_.sectors || sectors > attach_.sectors - req.sector ||
-      req.bytes % attach_.sector_size || req.sector % (attach_.sector_size / kSectorSize))
-    return false;
+                BLKTAP_OP_BARRIER == 3 && BLKTAP_OP_DISCARD == 4);
+  if (req.op >= kVerbs.size() || req.slot >= attach_.depth || runs_[req.slot].open) return false;
+  request = Request{};
   request.verb = kVerbs[req.op];
   request.slot = req.slot;
   request.generation = req.generation;
   request.sector = req.sector;
-  request.bytes = req.bytes;
-  return gather(req, request);
+  const bool good =
+      req.op == BLKTAP_OP_DISCARD ? parse_discard(req, request) : parse_data(req, request);
+  if (good) take_run(req);
+  return good;
 }
 
-// Turns the slot's segments into ranges of the window.
+bool Areas::parse_discard(const blktap_req& req, Request& request) const noexcept {
+  const std::uint32_t disk = attach_.disk_flags_out;
+  request.secure = req.flags & BLKTAP_REQ_SECURE;
+  request.bytes = req.discard_sectors * kSectorSize;
+  return (req.flags & ~BLKTAP_REQ_SECURE) == 0 && req.bytes == 0 && req.nr_segs == 0 &&
+         (disk & BLKTAP_DISK_DISCARD) && !(disk & BLKTAP_DISK_READ_ONLY) &&
+         (!request.secure || (disk & BLKTAP_DISK_SECURE)) && req.discard_sectors != 0 &&
+         is_in_disk(req.sector, req.discard_sectors);
+}
+
+bool Areas::parse_data(const blktap_req& req, Request& request) noexcept {
+  const bool may_be_empty = req.op == BLKTAP_OP_FLUSH || req.op == BLKTAP_OP_BARRIER;
+  const bool writes = req.op != BLKTAP_OP_READ && req.bytes;
+  request.bytes = req.bytes;
+  return req.flags == 0 && (req.bytes || may_be_empty) &&
+         !(writes && (attach_.disk_flags_out & BLKTAP_DISK_READ_ONLY)) &&
+         req.bytes % kSectorSize == 0 && is_in_disk(req.sector, req.bytes / kSectorSize) &&
+         req.nr_segs <= attach_.max_segs && gather(req, request);
+}
+
+// Turns the run of segments into ranges of the window.
 bool Areas::gather(const blktap_req& req, Request& request) noexcept {
-  const std::byte* row = at_.descriptors + attach_.segments_at +
-                         std::size_t{req.slot} * attach_.max_segs * sizeof(blktap_seg);
+  if (req.nr_segs == 0) return req.bytes == 0;
+  if (req.first_seg >= attach_.pages || req.nr_segs > attach_.pages - req.first_seg) return false;
+  const std::byte* entry =
+      at_.descriptors + attach_.segments_at + std::size_t{req.first_seg} * sizeof(blktap_seg);
   std::byte* window = req.op == BLKTAP_OP_READ ? at_.window_rw : at_.window_ro;
-  std::byte* page = window + std::size_t{req.slot} * attach_.slot_bytes;
-  auto& ranges = ranges_[req.slot];
+  iovec* const ranges = &ranges_[req.first_seg];
+  const std::uint32_t in_block = attach_.sector_size - 1;
   unsigned count = 0;
   std::uint32_t bytes = 0;
 
-  for (unsigned i = 0; i < req.nr_segs; i++, page += RING_PAGE_SIZE) {
+  for (unsigned i = 0; i < req.nr_segs; i++, entry += sizeof(blktap_seg)) {
+    if (taken_[req.first_seg + i]) return false;
     blktap_seg seg;
-    ring_copy_in(&seg, row + i * sizeof(seg), sizeof(seg));
-    if (seg.length == 0 || seg.offset + seg.length > RING_PAGE_SIZE) return false;
+    ring_copy_in(&seg, entry, sizeof(seg));
+    if (seg.page >= attach_.pages || seg.length == 0 ||
+        std::uint32_t{seg.offset} + seg.length > RING_PAGE_SIZE ||
+        ((std::uint32_t{seg.offset} | seg.length) & in_block))
+      return false;
     bytes += seg.length;
-    std::byte* start = page + seg.offset;
+    std::byte* start = window + std::size_t{seg.page} * RING_PAGE_SIZE + seg.offset;
     if (count && static_cast<std::byte*>(ranges[count - 1].iov_base) +
                          ranges[count - 1].iov_len == start)
       ranges[count - 1].iov_len += seg.length;
     else
       ranges[count++] = iovec{start, seg.length};
   }
-  request.data = std::span{ranges.data(), count};
-  const bool may_be_empty =
-      request.verb == RequestVerb::kFlush || request.verb == RequestVerb::kBarrier;
-  return bytes == req.bytes && (bytes || may_be_empty);
+  request.data = std::span{ranges, count};
+  return bytes == req.bytes;
+}
+
+// An entry that two requests had would let the answer to one take the other's pages away.
+void Areas::take_run(const blktap_req& req) noexcept {
+  const std::uint16_t first = req.nr_segs ? req.first_seg : std::uint16_t{0};
+  runs_[req.slot] = Run{first, req.nr_segs, true};
+  std::fill_n(taken_.begin() + first, req.nr_segs, true);
+}
+
+void Areas::release_run(Slot slot) noexcept {
+  Run& run = runs_[slot];
+  std::fill_n(taken_.begin() + run.first, run.count, false);
+  run = Run{};
 }
 
 void Areas::reply(const Reply& reply) noexcept {
+  release_run(reply.slot);
   blktap_cmd command{};
   command.verb = BLKTAP_CMD_COMPLETE;
   command.slot = reply.slot;

@@ -2,6 +2,7 @@
 #include "vbd/kmod_source.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -15,7 +16,8 @@
 namespace tapdisk {
 namespace {
 
-blktap_attach describe(const AttachOptions& options, const ImageInfo& disk) noexcept {
+blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
+                       unsigned queue) noexcept {
   blktap_attach attach{};
   attach.abi = BLKTAP_ABI_VERSION;
   attach.disk_flags = BLKTAP_DISK_FLUSH;
@@ -23,27 +25,36 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk) noex
   if (options.cdrom) attach.disk_flags |= BLKTAP_DISK_CDROM;
   if (options.removable) attach.disk_flags |= BLKTAP_DISK_REMOVABLE;
   if (!disk.direct) attach.disk_flags |= BLKTAP_DISK_BUFFERED;
+  if (disk.discard.offered) {
+    attach.disk_flags |= BLKTAP_DISK_DISCARD;
+    if (disk.discard.secure) attach.disk_flags |= BLKTAP_DISK_SECURE;
+    attach.discard_granularity = disk.discard.granularity;
+    attach.discard_alignment = disk.discard.alignment;
+  }
   attach.features = options.prefault ? BLKTAP_FEATURE_PREFAULT : 0;
   attach.sectors = disk.sectors;
   attach.sector_size = disk.sector_size;
   attach.physical_sector_size = disk.physical_sector_size;
+  attach.queue = queue;
   return attach;
 }
 
 class KmodSource final : public Source {
  public:
-  explicit KmodSource(Fd device) noexcept : device_(std::move(device)) {}
+  KmodSource(Fd device, const Capacity& capacity) noexcept
+      : device_(std::move(device)), capacity_(capacity) {}
 
-  Result<void> attach(blktap_attach attach) {
+  // Gives the number of queues.
+  Result<unsigned> attach(blktap_attach attach) {
     if (::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach))
       return errno == EBUSY ? plain_error("attach", "another tapdisk serves this vbd", EBUSY)
                             : system_error("attach", errno);
     if (!layout_is_sound(attach))
       return plain_error("attach", "the module's layout is out of bounds", EPROTO);
-    if (Result<void> mapped = map(attach); !mapped) return mapped;
+    if (const Result<void> mapped = map(attach); !mapped) return mapped.error();
     areas_.emplace(attach, AreaPointers{descriptors_.at(0), commands_.at(0), window_rw_.at(0),
-                                        window_ro_.at(0)});
-    return {};
+                                        window_ro_.at(0)}, capacity_);
+    return attach.queues;
   }
 
   int fd() const noexcept override { return device_.get(); }
@@ -68,6 +79,13 @@ class KmodSource final : public Source {
     areas_->reply(reply);
     counters_.replies.add();
     has_replies_ = true;
+  }
+
+  Result<void> tell_size(std::uint64_t sectors) noexcept override {
+    const __u64 argument = sectors;
+    if (::ioctl(device_.get(), BLKTAP_IOC_RESIZE, &argument))
+      return system_error("telling the guest", errno);
+    return {};
   }
 
   bool has_replies() const noexcept override { return has_replies_; }
@@ -105,6 +123,7 @@ class KmodSource final : public Source {
   }
 
   Fd device_;
+  const Capacity& capacity_;
   Mapping descriptors_;
   Mapping commands_;
   Mapping window_rw_;
@@ -116,19 +135,20 @@ class KmodSource final : public Source {
 
 }  // namespace
 
-Result<std::unique_ptr<Source>> attach_to_module(const AttachOptions& options,
-                                                 const ImageInfo& disk) {
+Result<Attached> attach_to_module(const AttachOptions& options, const ImageInfo& disk,
+                                  unsigned queue) {
+  const std::string name =
+      queue == 0 ? options.vbd : fmt::format("{} queue {}", options.vbd, queue);
   Result<Fd> device = open_file(std::string{kDeviceDirectory} + "/" + options.vbd, O_RDWR);
   if (!device) {
     if (device.error().code == ENOENT)
-      return plain_error(options.vbd, "no such vbd, or the module blktap is not loaded", ENOENT);
-    return system_error(options.vbd, device.error().code);
+      return plain_error(name, "no such vbd, or the module blktap is not loaded", ENOENT);
+    return system_error(name, device.error().code);
   }
-  auto source = std::make_unique<KmodSource>(std::move(*device));
-  const Result<void> attached = source->attach(describe(options, disk));
-  if (!attached)
-    return plain_error(options.vbd, attached.error().what, attached.error().code);
-  return source;
+  auto source = std::make_unique<KmodSource>(std::move(*device), disk.sectors);
+  const Result<unsigned> queues = source->attach(describe(options, disk, queue));
+  if (!queues) return plain_error(name, queues.error().what, queues.error().code);
+  return Attached{std::move(source), *queues};
 }
 
 }  // namespace tapdisk

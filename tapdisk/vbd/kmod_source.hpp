@@ -19,9 +19,14 @@ struct AttachOptions {
   bool prefault = true;  // pages visible before their request is announced
 };
 
-// Opens the vbd's device, says what the disk is, and maps the shared areas. Errors read
-// "vbd-D-V: reason".
-Result<std::unique_ptr<Source>> attach_to_module(const AttachOptions& options,
-                                                 const ImageInfo& disk);
+struct Attached {
+  std::unique_ptr<Source> source;
+  unsigned queues = 0;  // of the vbd: 1 .. kQueuesMax
+};
+
+// Opens the vbd's device for one of its queues, says what the disk is, and maps the shared areas.
+// Queue 0 comes first. `disk` outlives the source. Errors read "vbd-D-V: reason".
+Result<Attached> attach_to_module(const AttachOptions& options, const ImageInfo& disk,
+                                  unsigned queue);
 
 }  // namespace tapdisk

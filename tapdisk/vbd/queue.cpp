@@ -54,6 +54,7 @@ void Queue::admit(Slot slot, Actions& actions) noexcept {
   switch (request(slot).verb) {
     case RequestVerb::kRead:
     case RequestVerb::kWrite:
+    case RequestVerb::kDiscard:
       start_data(slot, actions);
       break;
     case RequestVerb::kFlush:

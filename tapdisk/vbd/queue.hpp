@@ -3,11 +3,15 @@
 // Decides in which order requests run and when they are answered; performs nothing. It sees no
 // file, no engine and no clock: step() takes what happened and returns what is to be done.
 //
-//   READ, WRITE  run at once, in any order.
-//   FLUSH        a sync that starts after the flush arrived, then its data, if any. Everything
-//                answered before is durable when it is answered.
-//   BARRIER      waits until everything before it is answered; sync, its data, sync; everything
-//                that arrives meanwhile is held and then goes on in its order.
+//   READ, WRITE,  run at once, in any order.
+//   DISCARD
+//   FLUSH         a sync that starts after the flush arrived, then its data, if any. Everything
+//                 answered before is durable when it is answered.
+//   BARRIER       waits until everything before it is answered; sync, its data, sync; everything
+//                 that arrives meanwhile is held and then goes on in its order.
+//
+// Each queue of a vbd has one of these and knows nothing of the others: before and after are meant
+// in this queue. A sync is of the whole image, so what another queue has answered is durable too.
 //
 // One sync runs at a time. Those that ask while it runs share the next one, because the running
 // one need not cover what was answered after it started.
@@ -41,7 +45,7 @@ struct Drain {};  // from now on say whenever nothing is left to be done
 
 using Event = std::variant<Arrived, DataDone, SyncDone, Drain>;
 
-struct StartData {  // read or write the data of the slot's request
+struct StartData {  // read, write or discard what the slot's request says
   Slot slot;
   bool operator==(const StartData&) const = default;
 };

@@ -19,15 +19,16 @@ namespace tapdisk {
 
 using Slot = std::uint16_t;
 
-enum class RequestVerb : std::uint8_t { kRead, kWrite, kFlush, kBarrier };
+enum class RequestVerb : std::uint8_t { kRead, kWrite, kFlush, kBarrier, kDiscard };
 
 struct Request {
   RequestVerb verb = RequestVerb::kRead;
   Slot slot = 0;
   std::uint32_t generation = 0;  // of the slot, echoed
   std::uint64_t sector = 0;      // units of 512 B
-  std::uint32_t bytes = 0;       // 0 only for a flush or barrier
+  std::uint64_t bytes = 0;       // length of the range; 0 only for a flush or barrier
   std::span<iovec> data;         // the pages in the window; the slot's until the reply
+  bool secure = false;           // of a discard: nobody can read the content any more
 };
 
 struct Reply {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// A source gives requests and takes replies. One thread only.
+// A source gives the requests of one queue and takes replies. One thread only, but for tell_size().
 //
 //     ring(take)    rings the doorbell: hands over the replies, learns of new requests
 //     next()        takes the new requests, one by one, in the order of their arrival
@@ -45,6 +45,9 @@ class Source {
 
   // Whether replies wait for a ring().
   virtual bool has_replies() const noexcept = 0;
+
+  // The disk has grown to so many sectors of 512 B. On the first queue, from any thread.
+  virtual Result<void> tell_size(std::uint64_t sectors) noexcept = 0;
 
   virtual const SourceCounters& counters() const noexcept = 0;
 };

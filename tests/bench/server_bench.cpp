@@ -6,13 +6,14 @@
 #include "base/syscall.hpp"
 #include "server/server.hpp"
 #include "tests/support/fake_module.hpp"
+#include "tests/support/open_image.hpp"
 #include "tests/support/temp_file.hpp"
 
 namespace tapdisk {
 namespace {
 
 constexpr unsigned kPages = 256;
-constexpr std::array kOnePage{blktap_seg{0, 4096}};
+constexpr std::array kOnePage{blktap_seg{0, 0, 4096}};
 
 class ReadingGuest final : public testing::FakeGuest {
  public:
@@ -50,7 +51,7 @@ void serve_reads(benchmark::State& state, EngineKind kind, const char* parent) {
     state.PauseTiming();
     {
       auto engine = make_engine(kind);
-      auto image = open_image("raw", options, **engine);
+      auto image = testing::open_raw(options, **engine);
       testing::FakeModule module{kPages * 8};
       ReadingGuest guest{module, static_cast<Slot>(state.range(0)), kRequests};
       testing::FakeSource source{module, guest};
@@ -71,8 +72,8 @@ void serve_reads(benchmark::State& state, EngineKind kind, const char* parent) {
   state.counters["calls/req"] = calls / requests;
 }
 
-BENCHMARK_CAPTURE(serve_reads, uring_disk, EngineKind::kUring, ".")->Arg(1)->Arg(8)->Arg(32);
-BENCHMARK_CAPTURE(serve_reads, libaio_disk, EngineKind::kAio, ".")->Arg(1)->Arg(8)->Arg(32);
+BENCHMARK_CAPTURE(serve_reads, uring_disk, EngineKind::kUring, ".")->Arg(1)->Arg(32)->Arg(256);
+BENCHMARK_CAPTURE(serve_reads, libaio_disk, EngineKind::kAio, ".")->Arg(1)->Arg(32)->Arg(256);
 BENCHMARK_CAPTURE(serve_reads, uring_tmpfs, EngineKind::kUring, "/dev/shm")->Arg(1)->Arg(32);
 BENCHMARK_CAPTURE(serve_reads, libaio_tmpfs, EngineKind::kAio, "/dev/shm")->Arg(1)->Arg(32);
 

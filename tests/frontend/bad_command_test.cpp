@@ -48,7 +48,7 @@ const BadCommand kBadCommands[] = {
     {"ReservedWord", [](auto& c) { c.reserved0 = 1; }},
     {"ReservedTail", [](auto& c) { c.reserved[1] = 1ull << 63; }},
     {"SlotOfNobody", [](auto& c) { c.slot ^= 1; c.generation = 0; }},
-    {"SlotBeyondTheTable", [](auto& c) { c.slot = 32; }},
+    {"SlotBeyondTheTable", [](auto& c) { c.slot = BLKTAP_DEPTH_MAX; }},
     {"LargestSlot", [](auto& c) { c.slot = 0xffff; }},
     {"PositiveResult", [](auto& c) { c.result = 4096; }},
     {"ResultThatIsNoErrno", [](auto& c) { c.result = -4096; }},
@@ -88,7 +88,7 @@ TEST_P(BadCommands, AreRefusedAndCountedOnce)
 
 TEST_F(BadTapdisk, ClaimsMoreCommandsThanTheRingHolds)
 {
-    for (std::uint32_t lie : {65u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
+    for (std::uint32_t lie : {BLKTAP_COMMANDS + 1, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
         ask();
         const Counters before = vbd.counters();
         seat->claim(lie);
@@ -142,6 +142,28 @@ TEST_F(BadTapdisk, GetsNothingNewWhileItHoldsTheRing)
     ASSERT_TRUE(frontend.wait());
 }
 
+// Its I/O may name the old request's pages for as long as it likes.
+TEST_F(BadTapdisk, HoldsARequestWhileItsGuestGoesAndComesBack)
+{
+    const blktap_req old = ask();
+    const std::uint32_t old_page = seat->segments(old)[0].page;
+    ASSERT_TRUE(frontend.reopen()) << "state " << vbd.state();
+    const blktap_req req = ask();
+    EXPECT_NE(req.slot, old.slot);
+    EXPECT_NE(seat->segments(req)[0].page, old_page);
+    EXPECT_EQ(signal_of_read(seat->window(true) + old_page * 4096ull), SIGBUS);
+
+    const Counters before = vbd.counters();
+    seat->put(answer_to(old));
+    seat->put(answer_to(old));
+    EXPECT_EQ(seat->run(), 0);
+    expect_trouble(before, vbd.counters(), {{"stale_commands", 2}});
+    EXPECT_FALSE(frontend.wait(300ms)) << "the guest got an answer";
+    seat->answer(req);
+    ASSERT_TRUE(frontend.wait());
+    expect_in_order();
+}
+
 TEST_F(BadTapdisk, PassesOnOnlyTheErrorsThatAGuestKnows)
 {
     for (const auto& [result, status] : {std::pair{-EIO, BLKIF_RSP_ERROR},
@@ -168,8 +190,18 @@ const BadAttach kBadAttaches[] = {
     {"NoVersion", [](auto& a) { a.abi = 0; }, EPROTONOSUPPORT},
     {"UnknownFeature", [](auto& a) { a.features |= 1ull << 63; }},
     {"UnknownDiskFlag", [](auto& a) { a.disk_flags |= 1u << 31; }},
-    {"Reserved", [](auto& a) { a.reserved_in = 1; }},
-    {"SecondQueue", [](auto& a) { a.queue = 1; }},
+    {"Reserved", [](auto& a) { a.reserved_in[4] = 1; }},
+    {"QueueThatIsNotThere", [](auto& a) { a.queue = BLKTAP_QUEUES_MAX; }},
+    {"NoDiscardButItsGranularity", [](auto& a) { a.discard_granularity = 4096; }},
+    {"SecureButNoDiscard", [](auto& a) { a.disk_flags |= BLKTAP_DISK_SECURE; }},
+    {"DiscardWithoutGranularity", [](auto& a) { a.disk_flags |= BLKTAP_DISK_DISCARD; }},
+    {"DiscardOfPartsOfABlock",
+     [](auto& a) { a.disk_flags |= BLKTAP_DISK_DISCARD, a.discard_granularity = 100; }},
+    {"DiscardAlignedBeyondItsGranularity",
+     [](auto& a) {
+         a.disk_flags |= BLKTAP_DISK_DISCARD;
+         a.discard_granularity = a.discard_alignment = 4096;
+     }},
     {"NoSectors", [](auto& a) { a.sectors = 0; }},
     {"SmallSectors", [](auto& a) { a.sector_size = 256; }},
     {"LargeSectors", [](auto& a) { a.sector_size = 8192, a.physical_sector_size = 8192; }},
@@ -214,6 +246,32 @@ TEST_F(BadTapdisk, TakesASeatThatIsTaken)
     } catch (const std::system_error& error) {
         EXPECT_EQ(error.code().value(), EBUSY);
     }
+    expect_in_order();
+}
+
+// Queues after the first are for the process that has the first, and for the same disk.
+TEST_F(BadTapdisk, TakesAQueueThatIsNotItsOwn)
+{
+    if (seat->attached().queues < 2)
+        GTEST_SKIP() << "one queue: this host has one CPU";
+    blktap_attach second = attach_to(Seat::kSectors);
+    second.queue = 1;
+    const auto error_of = [&](const blktap_attach& attach) {
+        try {
+            Seat other(vbd.node(), attach);
+            return 0;
+        } catch (const std::system_error& error) {
+            return error.code().value();
+        }
+    };
+    EXPECT_EQ(in_child([&] { return error_of(second); }), EPERM);
+    blktap_attach other_disk = second;
+    other_disk.sectors *= 2;
+    EXPECT_EQ(error_of(other_disk), ESTALE);
+    EXPECT_EQ(error_of(second), 0);
+    seat.reset();
+    EXPECT_EQ(error_of(second), EPERM) << "without the first";
+    seat.emplace(vbd.node());
     expect_in_order();
 }
 

@@ -161,9 +161,9 @@ const BadKey kBadKeys[] = {
     {"ChannelNotANumber", "event-channel", "bell"},
     {"ChannelTooLarge", "event-channel", "4294967295"},
     {"UnknownProtocol", "protocol", "sparc-abi"},
-    {"MoreQueuesThanOffered", "multi-queue-num-queues", "2"},
+    {"MoreQueuesThanOffered", "multi-queue-num-queues", "17"},
     {"NoQueues", "multi-queue-num-queues", "0"},
-    {"LargerRingThanOffered", "ring-page-order", "1"},
+    {"LargerRingThanOffered", "ring-page-order", "5"},
 };
 
 void PrintTo(const BadKey& bad, std::ostream* out)

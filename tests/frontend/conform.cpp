@@ -46,14 +46,24 @@ void Conform::SetUp()
 {
     if (!shared_)
         shared_ = std::make_unique<Disk>(Disk::Options{.sectors = kSectors});
-    ASSERT_EQ(vbd().state(), kInitWait) << "the case before has left it so";
 }
 
 void Conform::TearDown()
 {
-    if (!shared_)
+    // Persistent grants end with their connection: the next case has pages of its own.
+    bool reusable = frontend_ && vbd().state() == kConnected && !HasFailure() &&
+                    !frontend_->shape().persistent;
+    for (std::size_t i = 0; reusable && i < frontend_->queues(); i++)
+        reusable = !frontend_->queue(i).outstanding();
+    if (!reusable)
+        take_frontend_away();
+}
+
+void Conform::take_frontend_away()
+{
+    if (!frontend_ || !shared_)
         return;
-    const bool closed = frontend_ ? frontend_->close() : true;
+    const bool closed = frontend_->close();
     vbd().set_frontend_state(kInitialising);
     const bool back = closed && vbd().wait_for(kInitWait);
     EXPECT_TRUE(back) << "the vbd does not come back; state " << vbd().state() << " "
@@ -64,8 +74,24 @@ void Conform::TearDown()
         shared_.reset();
 }
 
-Frontend& Conform::connect(const Shape& shape)
+void Conform::take_disk_away()
 {
+    shared_.reset(); // closes while the frontend has its pages
+    frontend_.reset();
+}
+
+Frontend& Conform::prepare(Shape shape)
+{
+    take_frontend_away();
+    Conform::SetUp(); // there is a disk even when it did not come back
+    vbd().forget_frontend_keys();
+    return frontend_.emplace(vbd(), shape);
+}
+
+Frontend& Conform::connect(Shape shape)
+{
+    if (frontend_ && frontend_->shape() == shape && vbd().state() == kConnected)
+        return *frontend_;
     if (!prepare(shape).connect()) {
         ADD_FAILURE() << "does not connect; state " << vbd().state() << " " << vbd().error();
         throw std::runtime_error("no connection");
@@ -75,8 +101,8 @@ Frontend& Conform::connect(const Shape& shape)
 
 void Conform::give_up_disk()
 {
-    frontend_.reset();
     shared_.reset();
+    frontend_.reset();
 }
 
 Descriptors::Descriptors(std::size_t segments, xen::Pages::Access access)
@@ -92,14 +118,14 @@ blkif_wire_segment& Descriptors::operator[](std::size_t segment)
 }
 
 guest::Indirect Descriptors::request(std::uint8_t operation, std::uint64_t sector,
-                                     std::size_t count) const
+                                     std::size_t count, std::size_t page) const
 {
     guest::Indirect request;
     request.indirect_op = operation;
     request.sector = sector;
     request.nr_segments = static_cast<std::uint16_t>(count);
-    for (std::size_t i = 0; i < std::min(pages_.count(), request.pages.size()); i++)
-        request.pages[i] = pages_.ref(i);
+    for (std::size_t i = 0; i < request.pages.size() && page + i < pages_.count(); i++)
+        request.pages[i] = pages_.ref(page + i);
     return request;
 }
 

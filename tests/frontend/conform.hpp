@@ -68,11 +68,12 @@ private:
 // Nothing when another back end is under test.
 [[nodiscard]] std::unique_ptr<Deviation> known_deviation(Backend peer, const char* why);
 
-// A disk for all cases, and a frontend for each. After each case the vbd must come back to where
+// A disk for all cases, and a frontend for each; but a frontend that a case left in good order
+// serves the next one too, when that asks for the same. Otherwise the vbd must come back to where
 // the next frontend can connect.
 class Conform : public testing::Test {
 public:
-    static void take_disk_away() { shared_.reset(); } // after the last case
+    static void take_disk_away(); // after the last case
 
 protected:
     static constexpr std::uint64_t kSectors = 32768;
@@ -85,17 +86,19 @@ protected:
     Offers offers() { return Offers(vbd()); }
     // Of an indirect request, as far as the disk has room for several of them.
     std::size_t most_segments() { return std::min(offers().indirect, 256u); }
-    // A frontend that has said nothing yet.
-    Frontend& prepare(const Shape& shape = {}) { return frontend_.emplace(vbd(), shape); }
-    // Fails the case, and throws, when the back end does not connect.
-    Frontend& connect(const Shape& shape = {});
+    // A new frontend, which has said nothing yet.
+    Frontend& prepare(Shape shape = {});
+    // A connected one. Fails the case, and throws, when the back end does not connect.
+    Frontend& connect(Shape shape = {});
     Frontend& frontend() { return *frontend_; }
     // For cases that leave no vbd behind.
     void give_up_disk();
 
 private:
+    void take_frontend_away();
+
     static inline std::unique_ptr<Disk> shared_;
-    std::optional<Frontend> frontend_;
+    static inline std::optional<Frontend> frontend_;
 };
 
 // Pages that hold the segments of indirect requests, and their grants.
@@ -105,8 +108,9 @@ public:
                          xen::Pages::Access access = xen::Pages::Access::read_only);
 
     blkif_wire_segment& operator[](std::size_t segment);
-    // A request with the first `count` of them.
-    guest::Indirect request(std::uint8_t operation, std::uint64_t sector, std::size_t count) const;
+    // A request with the first `count` of them, or the first of those from a certain page on.
+    guest::Indirect request(std::uint8_t operation, std::uint64_t sector, std::size_t count,
+                            std::size_t page = 0) const;
     // Whole pages of `pages`, from the first on.
     void describe(const xen::Pages& pages, std::size_t count);
 

@@ -40,23 +40,28 @@ protected:
         ASSERT_LE(granule, 128u) << "the cases here are made for less";
     }
 
+    static std::vector<guest::Request> each_page(std::uint8_t operation, std::uint64_t at,
+                                                 const xen::Pages& pages)
+    {
+        std::vector<guest::Request> requests;
+        for (std::size_t i = 0; i < pages.count(); i++)
+            requests.push_back(request(operation, at + i * 8, pages, i, 1));
+        return requests;
+    }
+
     // A pattern on sectors [at, at + sectors).
     void write(std::uint64_t at, std::uint64_t sectors, std::uint64_t seed)
     {
         xen::Pages pages(sectors / 8, Access::read_only);
         fill(pages.all(), seed);
-        for (std::size_t i = 0; i < pages.count(); i++)
-            ASSERT_EQ(frontend().run(request(BLKIF_OP_WRITE, at + i * 8, pages, i, 1)),
-                      BLKIF_RSP_OKAY);
+        ASSERT_TRUE(frontend().run_all(each_page(BLKIF_OP_WRITE, at, pages)));
     }
 
     // The same through the ring.
     std::vector<std::uint8_t> read(std::uint64_t at, std::uint64_t sectors)
     {
         xen::Pages pages(sectors / 8, Access::read_write);
-        for (std::size_t i = 0; i < pages.count(); i++)
-            EXPECT_EQ(frontend().run(request(BLKIF_OP_READ, at + i * 8, pages, i, 1)),
-                      BLKIF_RSP_OKAY);
+        EXPECT_TRUE(frontend().run_all(each_page(BLKIF_OP_READ, at, pages)));
         return {pages.all().begin(), pages.all().end()};
     }
 
@@ -102,16 +107,22 @@ TEST_F(ConformDiscard, OddOnesTouchNothingBesides)
     }
 }
 
-TEST_F(ConformDiscard, TheSecureFlagIsHonouredOrIgnored)
+// Where it was not offered, blkif.h leaves open whether it is refused or done as any other.
+TEST_F(ConformDiscard, TheSecureFlagIsHonouredOrRefused)
 {
     ASSERT_NO_FATAL_FAILURE(write(8192, 128, 2));
-    ASSERT_EQ(frontend().run(discard(8192, 128, guest::Discard::kSecure)), BLKIF_RSP_OKAY);
-    EXPECT_TRUE(read(8192, 128) == std::vector<std::uint8_t>(128 * 512));
+    const auto status = frontend().run(discard(8192, 128, guest::Discard::kSecure));
+    if (offers().secure_discard || status != BLKIF_RSP_EOPNOTSUPP) {
+        ASSERT_EQ(status, BLKIF_RSP_OKAY);
+        EXPECT_TRUE(read(8192, 128) == std::vector<std::uint8_t>(128 * 512));
+    } else {
+        EXPECT_TRUE(disk().stored(8192, 128 * 512) == pattern(2, 128 * 512)) << "refused, but done";
+    }
 }
 
 TEST_F(ConformDiscard, WritesAfterItAreKept)
 {
-    for (std::uint64_t round = 0; round < 5; round++) {
+    for (std::uint64_t round = 0; round < 3; round++) {
         ASSERT_EQ(frontend().run(discard(10240, 128)), BLKIF_RSP_OKAY);
         ASSERT_NO_FATAL_FAILURE(write(10240, 64, round));
         EXPECT_TRUE(disk().stored(10240, 64 * 512) == pattern(round, 64 * 512));

@@ -112,7 +112,6 @@ TEST_P(ConformBadKeys, AreRefusedAndMayBeMended)
     Frontend& frontend = prepare(shape);
     Keys keys = frontend.keys();
     bad.spoil(keys, offers());
-    vbd().forget_frontend_keys();
     frontend.announce(keys);
     EXPECT_TRUE(vbd().wait_for(kClosing)) << "state " << vbd().state();
     EXPECT_TRUE(eventually(5s, [&] { return !vbd().error().empty(); }));

@@ -44,12 +44,12 @@ TEST_P(ConformRings, MayHaveIndicesThatWrap)
     const auto [order, all_queues] = GetParam();
     NEEDS(order <= offers().ring_order, "a ring of that order");
     NEEDS(!all_queues || offers().queues > 1, "more than one queue");
-    Frontend& frontend = prepare({.order = order, .queues = all_queues ? offers().queues : 1});
-    for (std::size_t i = 0; i < frontend.queues(); i++)
-        frontend.queue(i).start_at(-(frontend.queue(i).entries() / 2));
-    ASSERT_TRUE(frontend.connect()) << vbd().error();
-    Load load(disk(), frontend, {.seed = 77 + order});
-    ASSERT_TRUE(load.run(frontend.queue(0).entries() * frontend.queues() + 50));
+    prepare({.order = order, .queues = all_queues ? offers().queues : 1});
+    for (std::size_t i = 0; i < frontend().queues(); i++)
+        frontend().queue(i).start_at(-(frontend().queue(i).entries() / 2));
+    ASSERT_TRUE(frontend().connect()) << vbd().error();
+    Load load(disk(), frontend(), {.seed = 77 + order});
+    ASSERT_TRUE(load.run(frontend().queue(0).entries() * frontend().queues() + 50));
     load.check_medium();
 }
 
@@ -162,7 +162,7 @@ TEST_P(ConformPersistent, SeesWhatTheGuestWroteLast)
     connect({.persistent = GetParam()});
     NEEDS(!GetParam() || offers().persistent, "persistent grants");
     xen::Pages page(1, Access::read_write);
-    for (std::uint64_t i = 0; i < 20; i++) {
+    for (std::uint64_t i = 0; i < 10; i++) {
         fill(page.all(), i);
         ASSERT_EQ(frontend().run(request(BLKIF_OP_WRITE, 8 * i, page, 0, 1)), BLKIF_RSP_OKAY);
         ASSERT_TRUE(disk().stored(8 * i, 4096) == pattern(i, 4096));
@@ -179,7 +179,7 @@ class ConformGrants : public Conform {};
 TEST_F(ConformGrants, LooksUpEachGrantAfreshUnlessPersistent)
 {
     connect();
-    for (std::uint64_t i = 0; i < 20; i++) {
+    for (std::uint64_t i = 0; i < 10; i++) {
         xen::Pages page(1, Access::read_only);
         fill(page.all(), 1000 + i);
         ASSERT_EQ(frontend().run(request(BLKIF_OP_WRITE, 8 * i, page, 0, 1)), BLKIF_RSP_OKAY);

@@ -40,6 +40,25 @@ protected:
         return frontend().run(direct);
     }
 
+    // Each segment in a request of its own, `stride` sectors from one to the next.
+    bool run_each(std::uint8_t operation, std::uint64_t sector, std::uint64_t stride,
+                  const std::vector<blkif_wire_segment>& segments)
+    {
+        std::vector<guest::Request> direct;
+        std::vector<guest::Indirect> indirect;
+        Descriptors pages(segments.size() * guest::Indirect::kSegmentsPerPage);
+        for (std::size_t i = 0; i < segments.size(); i++, sector += stride) {
+            direct.push_back(request(operation));
+            direct.back().sector = sector;
+            direct.back().nr_segments = 1;
+            direct.back().seg[0] = segments[i];
+            pages[i * guest::Indirect::kSegmentsPerPage] = segments[i];
+            indirect.push_back(pages.request(operation, sector, 1, i));
+        }
+        return GetParam() ? frontend().run_all(indirect) : frontend().run_all(direct);
+    }
+
+    static constexpr std::size_t kPairs = 36; // of a first and a last sector in a page
     static constexpr std::size_t kMost = 1024; // more are not tried: the disk has to hold them
 
     Descriptors descriptors{kMost};
@@ -49,33 +68,43 @@ protected:
 INSTANTIATE_TEST_SUITE_P(Each, ConformShapes, testing::Bool(),
                          [](const auto& info) { return info.param ? "Indirect" : "Direct"; });
 
+// All pairs of a first and a last sector, each for a page of its own.
+std::vector<blkif_wire_segment> first_and_last(const xen::Pages& pages)
+{
+    std::vector<blkif_wire_segment> segments;
+    for (std::uint8_t first = 0; first < 8; first++)
+        for (std::uint8_t last = first; last < 8; last++)
+            segments.push_back({pages.ref(segments.size()), first, last, 0});
+    return segments;
+}
+
 TEST_P(ConformShapes, EveryFirstAndLastSectorIsRead)
 {
     const auto data = disk().stored(4096, 4096);
-    xen::Pages page(1, Access::read_write);
-    for (std::uint8_t first = 0; first < 8; first++)
-        for (std::uint8_t last = first; last < 8; last++) {
-            std::ranges::fill(page.all(), 0xee);
-            ASSERT_EQ(run(BLKIF_OP_READ, 4096, {{page.ref(0), first, last, 0}}), BLKIF_RSP_OKAY);
-            std::vector<std::uint8_t> expected(4096, 0xee);
-            std::copy_n(data.begin(), (last - first + 1) * 512, expected.begin() + first * 512);
-            ASSERT_TRUE(std::ranges::equal(page.all(), expected)) << +first << ".." << +last;
-        }
+    xen::Pages pages(kPairs, Access::read_write);
+    std::ranges::fill(pages.all(), 0xee);
+    const auto segments = first_and_last(pages);
+    ASSERT_TRUE(run_each(BLKIF_OP_READ, 4096, 0, segments));
+    for (std::size_t i = 0; i < segments.size(); i++) {
+        std::vector<std::uint8_t> expected(4096, 0xee);
+        const auto place = inside(expected, segments[i]);
+        std::copy_n(data.begin(), place.size(), place.begin());
+        ASSERT_TRUE(std::ranges::equal(pages.page(i), expected))
+            << +segments[i].first_sect << ".." << +segments[i].last_sect;
+    }
 }
 
 TEST_P(ConformShapes, EveryFirstAndLastSectorIsWritten)
 {
-    xen::Pages page(1, Access::read_only);
-    fill(page.all(), 3);
-    std::uint64_t sector = 200;
-    for (std::uint8_t first = 0; first < 8; first++)
-        for (std::uint8_t last = first; last < 8; last++, sector += 10) {
-            auto expected = disk().stored(sector - 1, 10 * 512);
-            const blkif_wire_segment segment{page.ref(0), first, last, 0};
-            ASSERT_EQ(run(BLKIF_OP_WRITE, sector, {segment}), BLKIF_RSP_OKAY);
-            std::ranges::copy(inside(page.page(0), segment), expected.begin() + 512);
-            ASSERT_TRUE(disk().stored(sector - 1, 10 * 512) == expected) << +first << ".." << +last;
-        }
+    xen::Pages pages(kPairs, Access::read_only);
+    fill(pages.all(), 3);
+    auto expected = disk().stored(199, kPairs * 10 * 512);
+    const auto segments = first_and_last(pages);
+    ASSERT_TRUE(run_each(BLKIF_OP_WRITE, 200, 10, segments));
+    for (std::size_t i = 0; i < segments.size(); i++)
+        std::ranges::copy(inside(pages.page(i), segments[i]),
+                          expected.begin() + static_cast<std::ptrdiff_t>((1 + i * 10) * 512));
+    EXPECT_TRUE(disk().stored(199, kPairs * 10 * 512) == expected);
 }
 
 TEST_P(ConformShapes, SegmentsMayShareAPage)
@@ -98,13 +127,15 @@ TEST_P(ConformShapes, SegmentsMayShareAPage)
     EXPECT_TRUE(std::ranges::equal(page.all(), pattern(4, 4096)));
 }
 
-TEST_P(ConformShapes, OneGrantMayBeNamedInEverySegment)
+TEST_P(ConformShapes, OneGrantMayBeNamedInManySegments)
 {
+    // Xen counts the mappings of a grant in eight bits, and a back end may need two for each.
+    const std::size_t many = std::min<std::size_t>(most, 100);
     xen::Pages page(1, Access::read_write);
     fill(page.all(), 5);
-    const std::vector<blkif_wire_segment> same(most, {page.ref(0), 0, 7, 0});
+    const std::vector<blkif_wire_segment> same(many, {page.ref(0), 0, 7, 0});
     ASSERT_EQ(run(BLKIF_OP_WRITE, 1000, same), BLKIF_RSP_OKAY);
-    for (std::size_t i = 0; i < most; i++)
+    for (std::size_t i = 0; i < many; i++)
         ASSERT_TRUE(disk().stored(1000 + 8 * i, 4096) == pattern(5, 4096)) << "segment " << i;
     // All read into one page: the same data from everywhere, so it does not matter which is last.
     std::ranges::fill(page.all(), 0);
@@ -114,8 +145,8 @@ TEST_P(ConformShapes, OneGrantMayBeNamedInEverySegment)
 
 TEST_P(ConformShapes, EveryNumberOfSegmentsIsServed)
 {
-    std::set<std::size_t> numbers{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};
-    for (const std::size_t edge : {16u, 32u, 64u, 128u, 256u, 512u, 1024u})
+    std::set<std::size_t> numbers{1, 2, 3, 8, 10, 11, 12};
+    for (const std::size_t edge : {32u, 128u, 256u, 512u})
         numbers.insert({edge - 1, edge, edge + 1});
     numbers.insert({most - 1, most});
     xen::Pages pages(most, Access::read_write);

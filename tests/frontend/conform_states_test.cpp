@@ -104,7 +104,8 @@ TEST_F(ConformStates, ClosesWithoutAnnouncement)
 
 TEST_F(ConformStates, RequestsMayWaitBeforeItConnects)
 {
-    Frontend& early = prepare({.order = offers().ring_order, .queues = offers().queues});
+    prepare({.order = offers().ring_order, .queues = offers().queues});
+    Frontend& early = frontend();
     xen::Pages page(1, Access::read_write);
     for (std::size_t i = 0; i < early.queues(); i++) {
         for (int n = 0; n < 5; n++)

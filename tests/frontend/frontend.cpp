@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "tests/frontend/frontend.hpp"
 
-using namespace std::chrono_literals;
-
 Frontend::Frontend(const Vbd& vbd, const Shape& shape) : vbd_(vbd), shape_(shape)
 {
     start();
@@ -91,7 +89,7 @@ Frontend::wait_any(std::chrono::milliseconds limit)
             continue;
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             deadline - std::chrono::steady_clock::now());
-        if (left <= 0ms)
+        if (left.count() <= 0)
             return std::nullopt;
         xen::Channel::wait(channels, left);
     }

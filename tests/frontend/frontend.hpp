@@ -21,6 +21,8 @@ struct Shape {
     unsigned order = 0;                  // a ring has 2^order pages
     unsigned queues = 1;
     bool persistent = false; // grants may stay mapped
+
+    bool operator==(const Shape&) const = default;
 };
 
 class Frontend {
@@ -66,6 +68,8 @@ public:
     }
     template <class Any>
     std::optional<std::int16_t> run(const Any& request) { return queues_[0].run(request); }
+    template <class Any>
+    bool run_all(const std::vector<Any>& requests) { return queues_[0].run_all(requests); }
     std::vector<guest::Response> wait_all() { return queues_[0].wait_all(); }
     std::uint32_t outstanding() const { return queues_[0].outstanding(); }
     std::uint32_t produced() const { return queues_[0].produced(); }

@@ -5,8 +5,6 @@
 
 #include <cstring>
 
-using namespace std::chrono_literals;
-
 Queue::Queue(guest::Abi abi, unsigned order)
     : abi_(abi), entries_(guest::ring_entries(abi, order)),
       pages_(std::in_place, std::size_t{1} << order, xen::Pages::Access::read_write)
@@ -71,7 +69,7 @@ std::optional<guest::Response> Queue::wait(std::chrono::milliseconds limit)
             continue;
         const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
             deadline - std::chrono::steady_clock::now());
-        if (left <= 0ms)
+        if (left.count() <= 0)
             return std::nullopt;
         channel_.wait(left);
     }

@@ -52,6 +52,26 @@ public:
         push();
         return only_answer(request.id, guest::answered_as(request));
     }
+    // Several, as many at a time as there is room for: each wake-up costs more than a request does.
+    // Whether all were answered with BLKIF_RSP_OKAY.
+    template <class Any>
+    bool run_all(const std::vector<Any>& requests)
+    {
+        bool good = true;
+        for (std::size_t next = 0; next < requests.size();) {
+            const std::size_t first = next;
+            for (; next < requests.size() && outstanding() < entries_; next++)
+                put(requests[next]);
+            push();
+            const auto responses = wait_all();
+            good &= responses.size() == next - first;
+            for (const guest::Response& response : responses)
+                good &= response.status == BLKIF_RSP_OKAY;
+            if (outstanding())
+                return false;
+        }
+        return good;
+    }
     // Everything outstanding. Nothing at all: not all of it came in time.
     std::vector<guest::Response> wait_all();
 

@@ -109,12 +109,12 @@ std::optional<blktap_req> Seat::next(std::chrono::milliseconds limit)
 std::span<const blktap_seg> Seat::segments(const blktap_req& req) const
 {
     const auto* table = reinterpret_cast<const blktap_seg*>(descriptors_ + attach_.segments_at);
-    return {table + req.slot * attach_.max_segs, req.nr_segs};
+    return {table + req.first_seg, req.nr_segs};
 }
 
 std::uint8_t* Seat::page(const blktap_req& req, std::uint32_t page) const
 {
-    return window(req.op == BLKTAP_OP_READ) + req.slot * attach_.slot_bytes + page * 4096;
+    return window(req.op == BLKTAP_OP_READ) + segments(req)[page].page * 4096ull;
 }
 
 void Seat::put(const blktap_cmd& cmd)

@@ -43,7 +43,7 @@ public:
     std::optional<blktap_req> announced();
 
     std::span<const blktap_seg> segments(const blktap_req& req) const;
-    // Page `page` of a slot in the window of this kind of request.
+    // The page of piece `page` of the request, in the window of its kind.
     std::uint8_t* page(const blktap_req& req, std::uint32_t page) const;
     std::uint8_t* window(bool writable) const { return writable ? window_rw_ : window_ro_; }
     void unmap_window(bool writable);

@@ -19,6 +19,7 @@ constexpr std::uint32_t kDepth = 8;
 
 struct Book {
     bool open = false;            // offered and neither answered nor taken back
+    bool revoked = false;         // taken back and not answered since
     std::uint32_t generation = 0; // under which it was offered last
     std::uint64_t offers = 0;
     std::uint64_t answers = 0;
@@ -40,6 +41,7 @@ public:
     {
         if (slots_[i].owner != SLOT_FREE)
             return;
+        FUZZ_CHECK(!books_[i].revoked); // tapdisk's I/O still names its pages
         slots_[i].owner = SLOT_KERNEL;
         books_[i].generation = slot_offer(&slots_[i]);
         books_[i].open = true;
@@ -52,12 +54,13 @@ public:
             return;
         slot_revoke(&slots_[i]);
         books_[i].open = false;
+        books_[i].revoked = true;
     }
 
     void free(std::uint32_t i)
     {
         if (slots_[i].owner == SLOT_KERNEL)
-            slots_[i].owner = SLOT_FREE;
+            slots_[i].owner = slots_[i].owed ? SLOT_LIMBO : SLOT_FREE;
     }
 
     void tapdisk_writes(const blktap_cmd& cmd)
@@ -102,23 +105,27 @@ private:
         const auto before = slots_;
         const cmd_verdict verdict = cmd_judge(&cmd, slots_.data(), kDepth);
         FUZZ_CHECK(std::memcmp(&before, &slots_, sizeof before) == 0);
-        FUZZ_CHECK((verdict == CMD_VALID) == answers_an_open_offer(cmd));
-        if (verdict != CMD_VALID)
+        FUZZ_CHECK((verdict == CMD_VALID) == (is_honest(cmd) && books_[cmd.slot].open));
+        FUZZ_CHECK((verdict == CMD_LATE) == (is_honest(cmd) && books_[cmd.slot].revoked));
+        if (verdict != CMD_VALID && verdict != CMD_LATE)
             return;
         Book& book = books_[cmd.slot];
-        book.open = false;
+        book.open = book.revoked = false;
         book.answers++;
-        slots_[cmd.slot].owner = SLOT_KERNEL;
+        slot_answered(&slots_[cmd.slot]);
+        if (slots_[cmd.slot].owner == SLOT_LIMBO)
+            slots_[cmd.slot].owner = SLOT_FREE;
     }
 
-    bool answers_an_open_offer(const blktap_cmd& cmd) const
+    // Whether it answers the latest offer of its slot.
+    bool is_honest(const blktap_cmd& cmd) const
     {
         if (cmd.slot >= kDepth)
             return false;
         blktap_cmd expected = honest(cmd.slot);
         expected.result = cmd.result;
-        return std::memcmp(&expected, &cmd, sizeof cmd) == 0 && books_[cmd.slot].open &&
-               cmd.result <= 0 && cmd.result >= -4095;
+        return std::memcmp(&expected, &cmd, sizeof cmd) == 0 && cmd.result <= 0 &&
+               cmd.result >= -4095;
     }
 
     ring_consumer ring_;

@@ -15,6 +15,7 @@
 namespace {
 
 const tapdisk::ControlHooks kHooks{[] { return std::string{R"({"reads":5})"}; },
+                                   [] { return tapdisk::Result<std::uint64_t>{8}; },
                                    [] { std::abort(); }};
 
 } // namespace
@@ -32,6 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
         FUZZ_CHECK(json.is_object() && json.contains("ok") && json["ok"].is_boolean());
         if (json["ok"])
             FUZZ_CHECK(line.find("stats") != line.npos || line.find("version") != line.npos ||
+                       line.find("resize") != line.npos ||
                        line.find("\\u") != line.npos); // letters may be written as escapes
         else
             FUZZ_CHECK(json.contains("error") && json["error"].is_string());

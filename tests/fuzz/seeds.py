@@ -7,14 +7,22 @@ import sys
 
 
 def decode():
-    """abi, shape, position, sectors, then an entry: one honest request of each kind."""
+    """abi, position, shape, indirect segments, sectors, then an entry and a page of segments:
+    honest requests of each kind, on disks that offer everything."""
+    def segments(count):
+        return b"".join(struct.pack("<IBBH", 9 + i, 0, 7, 0) for i in range(count))
+
     for abi, pad in ((0, 4), (1, 0), (2, 4)):
-        for op in range(7):
-            for segments in (0, 1, 11):
-                entry = struct.pack(f"<BBH{pad}xQQ", op, segments, 0, 0x1234, 8)
-                entry += b"".join(struct.pack("<IBBH", 9 + i, 0, 7, 0) for i in range(segments))
-                for shape in (0, 3, 4):
-                    yield struct.pack("<BBBQ", abi, shape, 31, 1 << 20) + entry
+        entry_bytes = 108 if abi == 1 else 112
+        entries = [struct.pack(f"<BBH{pad}xQQ", op, count, 0, 0x1234, 8) + segments(count)
+                   for op in range(7) for count in (0, 1, 11)]
+        entries += [struct.pack(f"<BBH{pad}xQQQ", 5, flag, 0, 0x1234, 8, 64) for flag in (0, 1)]
+        entries += [struct.pack(f"<BBH{pad}xQQHxxI", 6, op, count, 0x1234, 8, 0, 77)
+                    for op in range(4) for count in (1, 40)]
+        for entry in entries:
+            for shape in (0, 3, 4, 24, 27):
+                head = struct.pack("<BBBHQ", abi, 31, shape, 256, 1 << 20)
+                yield head + entry.ljust(entry_bytes, b"\0") + segments(40)
 
 
 def abi():
@@ -29,7 +37,7 @@ def abi():
         yield head + life[:8] + bytes([0x06, 0, 1, 0x16, 4, 1, 0x26, 11, 128, 15])  # nearly honest
         for result in (0, 1, -4095, -4096):
             yield head + life[:8] + b"\x07" + struct.pack("<h", result) + bytes([15])
-        yield head + bytes([5]) + struct.pack("<I", (start + 65) % (1 << 32)) + bytes([15])
+        yield head + bytes([5]) + struct.pack("<I", (start + 257) % (1 << 32)) + bytes([15])
         yield head + bytes([4]) + struct.pack("<BBHIiIQQ", 1, 0, 3, 1, -5, 0, 0, 0) + bytes([15])
 
 

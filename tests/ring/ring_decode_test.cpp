@@ -3,10 +3,7 @@
 // A guest's entry to a valid request, in every ABI: what goes in comes out,
 // and everything that must be refused is, for the reason that comes first.
 
-#include "ring/blkif_decode.h"
-#include "tests/support/guest_entry.h"
-
-#include <gtest/gtest.h>
+#include "tests/ring/decode_fixture.hpp"
 
 #include <cstdint>
 #include <cstring>
@@ -14,35 +11,6 @@
 #include <vector>
 
 namespace {
-
-constexpr std::uint64_t kMax = UINT64_MAX;
-
-class Decode : public testing::TestWithParam<guest::Abi> {
-protected:
-    Decode()
-    {
-        wire.operation = BLKIF_OP_WRITE;
-        wire.nr_segments = 1;
-        wire.id = 0x1122334455667788;
-        wire.seg[0] = {7, 0, 7, 0};
-    }
-
-    blkif_verdict decode(unsigned char beyond = 0xee)
-    {
-        alignas(8) unsigned char page[RING_PAGE_SIZE];
-        std::memset(page, beyond, sizeof page);
-        guest::put_request(guest::entry_at(page, GetParam(), 3), GetParam(), wire);
-        blkif_entry entry;
-        std::memset(&entry, beyond, sizeof entry);
-        blkif_fetch(&entry, &abi, reinterpret_cast<blkif_sring*>(page), 3);
-        return blkif_decode(&request, &abi, &entry, &disk);
-    }
-
-    const blkif_abi& abi = guest::table(GetParam());
-    blkif_disk disk{1024, 512, false};
-    guest::Request wire;
-    blkif_request request{};
-};
 
 INSTANTIATE_TEST_SUITE_P(Abi, Decode, testing::ValuesIn(guest::kAbis),
                          [](const auto& info) { return guest::name(info.param); });
@@ -65,24 +33,23 @@ TEST_P(Decode, EveryFieldComesOutAsItWentIn)
         wire.sector = random() >> 1;
         wire.nr_segments = static_cast<std::uint8_t>(1 + random() % 11);
         std::uint32_t bytes = 0;
-        for (blkif_wire_segment& seg : wire.seg) {
-            seg.gref = static_cast<std::uint32_t>(random());
-            seg.first_sect = static_cast<std::uint8_t>(random() % 8);
-            seg.last_sect = static_cast<std::uint8_t>(seg.first_sect +
-                                                      random() % (8u - seg.first_sect));
-            seg.pad = static_cast<std::uint16_t>(random());
+        for (blkif_wire_segment& s : wire.seg) {
+            s.gref = static_cast<std::uint32_t>(random());
+            s.first_sect = static_cast<std::uint8_t>(random() % 8);
+            s.last_sect = static_cast<std::uint8_t>(s.first_sect + random() % (8u - s.first_sect));
+            s.pad = static_cast<std::uint16_t>(random());
         }
         ASSERT_EQ(decode(static_cast<unsigned char>(random())), BLKIF_VALID);
         ASSERT_EQ(request.op, wire.operation);
         ASSERT_EQ(request.id, wire.id);
         ASSERT_EQ(request.sector, wire.sector);
         ASSERT_EQ(request.nr_segs, wire.nr_segments);
-        for (int i = 0; i < wire.nr_segments; i++) {
-            ASSERT_EQ(request.seg[i].gref, wire.seg[i].gref);
-            ASSERT_EQ(request.seg[i].offset, wire.seg[i].first_sect * 512u);
-            ASSERT_EQ(request.seg[i].length,
+        for (std::size_t i = 0; i < wire.nr_segments; i++) {
+            ASSERT_EQ(seg[i].gref, wire.seg[i].gref);
+            ASSERT_EQ(seg[i].offset, wire.seg[i].first_sect * 512u);
+            ASSERT_EQ(seg[i].length,
                       (wire.seg[i].last_sect - wire.seg[i].first_sect + 1) * 512u);
-            bytes += request.seg[i].length;
+            bytes += seg[i].length;
         }
         ASSERT_EQ(request.bytes, bytes);
     }
@@ -227,7 +194,7 @@ TEST_P(Decode, LargerLogicalBlocksMustBeWhole)
 
 TEST_P(Decode, ACapacityThatIsNotWholeBlocksHidesItsTail)
 {
-    disk = {1023, 4096, false};
+    disk = make_disk(1023, 4096);
     wire.sector = 1008;
     EXPECT_EQ(decode(), BLKIF_VALID);
     wire.sector = 1016;
@@ -237,7 +204,7 @@ TEST_P(Decode, ACapacityThatIsNotWholeBlocksHidesItsTail)
 // One request with every fault, mended one fault at a time.
 TEST_P(Decode, TheReasonsComeInTheirDocumentedOrder)
 {
-    disk = {1024, 4096, true};
+    disk = make_disk(1024, 4096, true);
     wire.operation = BLKIF_OP_DISCARD;
     wire.nr_segments = 12;
     wire.sector = kMax;
@@ -258,6 +225,16 @@ TEST_P(Decode, TheReasonsComeInTheirDocumentedOrder)
     EXPECT_EQ(decode(), BLKIF_OUT_OF_RANGE);
     wire.sector = 1008;
     EXPECT_EQ(decode(), BLKIF_VALID);
+}
+
+TEST(Ring, HasAsManyEntriesAsTheGuestThinks)
+{
+    for (guest::Abi abi : guest::kAbis)
+        for (unsigned order = 0; order <= BLKIF_RING_ORDER_MAX; order++) {
+            EXPECT_EQ(blkif_ring_entries(&guest::table(abi), RING_PAGE_SIZE << order),
+                      guest::ring_entries(abi, order)) << guest::name(abi) << " " << order;
+            EXPECT_EQ(guest::ring_entries(abi, order), 32u << order);
+        }
 }
 
 TEST_P(Decode, OnlyAnUnknownOperationIsAnsweredAsSuch)

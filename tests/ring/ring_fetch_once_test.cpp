@@ -76,7 +76,7 @@ public:
 guest::Request sample(std::mt19937_64& random)
 {
     guest::Request request;
-    request.operation = static_cast<std::uint8_t>(random() % 5);
+    request.operation = static_cast<std::uint8_t>(random() % 7);
     request.nr_segments = static_cast<std::uint8_t>(random() % 13);
     request.id = random();
     request.sector = random() % 1200;
@@ -91,13 +91,32 @@ guest::Request sample(std::mt19937_64& random)
 struct Outcome {
     blkif_verdict verdict;
     blkif_request request;
+    std::array<blkif_segment, BLKTAP_SEGS_MAX> seg;
 };
 
-Outcome decode(const blkif_abi& abi, const blkif_entry& entry)
+blkif_disk offer_everything()
 {
-    const blkif_disk disk{1024, 512, false};
+    blkif_disk disk{};
+    disk.sectors = 1024;
+    disk.sector_size = 512;
+    disk.max_indirect = BLKTAP_SEGS_MAX;
+    disk.discard = true;
+    disk.secure_discard = true;
+    return disk;
+}
+
+// `descriptors` is the caller's copy of the page that an indirect request names.
+Outcome decode(const blkif_abi& abi, const blkif_entry& entry,
+               const blkif_wire_segment* descriptors = nullptr)
+{
+    const blkif_disk disk = offer_everything();
     Outcome outcome{};
     outcome.verdict = blkif_decode(&outcome.request, &abi, &entry, &disk);
+    if (outcome.verdict != BLKIF_VALID || (outcome.request.indirect && !descriptors))
+        return outcome;
+    outcome.verdict = blkif_decode_segments(
+        &outcome.request, outcome.seg.data(),
+        outcome.request.indirect ? descriptors : blkif_direct_segments(&abi, &entry), &disk);
     return outcome;
 }
 
@@ -105,7 +124,7 @@ bool same(const Outcome& a, const Outcome& b)
 {
     if (a.verdict != b.verdict || a.request.id != b.request.id || a.request.op != b.request.op)
         return false;
-    return a.verdict != BLKIF_VALID || std::memcmp(&a.request, &b.request, sizeof a.request) == 0;
+    return a.verdict != BLKIF_VALID || std::memcmp(&a, &b, sizeof a) == 0;
 }
 
 class FetchOnce : public testing::TestWithParam<guest::Abi> {
@@ -195,10 +214,10 @@ TEST_P(FetchOnce, AWriterOnAnotherCpuNeverGetsAnInvalidRequestThrough)
         valid++;
         const blkif_request& r = outcome.request;
         std::uint32_t bytes = 0;
-        for (int i = 0; i < r.nr_segs; i++) {
-            EXPECT_LE(r.seg[i].offset + r.seg[i].length, 4096);
-            EXPECT_GE(r.seg[i].length, 512);
-            bytes += r.seg[i].length;
+        for (std::size_t i = 0; i < r.nr_segs; i++) {
+            EXPECT_LE(outcome.seg[i].offset + outcome.seg[i].length, 4096);
+            EXPECT_GE(outcome.seg[i].length, 512);
+            bytes += outcome.seg[i].length;
         }
         EXPECT_EQ(bytes, r.bytes);
         EXPECT_LE(r.sector + bytes / 512, 1024u);
@@ -206,6 +225,62 @@ TEST_P(FetchOnce, AWriterOnAnotherCpuNeverGetsAnInvalidRequestThrough)
     stop = true;
     writer.join();
     EXPECT_GT(valid, 0);
+}
+
+// The page of segments of an indirect request is the guest's too.
+TEST_P(FetchOnce, ADescriptorPageIsLoadedOnceAndOnlyItsCopyIsJudged)
+{
+    for (int round = 0; round < 200; round++) {
+        guest::Indirect request;
+        request.indirect_op = static_cast<std::uint8_t>(random() % 2);
+        request.nr_segments = static_cast<std::uint16_t>(1 + random() % BLKTAP_SEGS_MAX);
+        blkif_entry entry{};
+        guest::put_request(entry.bytes, GetParam(), request);
+
+        SharedPage page;
+        std::array<blkif_wire_segment, guest::Indirect::kSegmentsPerPage> snapshot;
+        for (blkif_wire_segment& seg : snapshot)
+            seg = {static_cast<std::uint32_t>(random()), 0,
+                   static_cast<std::uint8_t>(random() % 1000 ? 0 : 9), 0};
+        std::memcpy(page.bytes, snapshot.data(), sizeof snapshot);
+        page.before_load = [&] {
+            for (std::size_t i = 0; i < RING_PAGE_SIZE; i++)
+                if (page.loads[i])
+                    page.bytes[i] = static_cast<unsigned char>(random());
+        };
+        std::array<blkif_wire_segment, BLKTAP_SEGS_MAX> copy{};
+        const std::size_t bytes = request.nr_segments * sizeof copy[0];
+        ring_copy_in(copy.data(), page.bytes, bytes);
+        page.forbid(true);
+        const Outcome outcome = decode(abi, entry, copy.data());
+        page.forbid(false);
+        ASSERT_TRUE(same(outcome, decode(abi, entry, snapshot.data()))) << "round " << round;
+        for (std::size_t i = 0; i < RING_PAGE_SIZE; i++)
+            ASSERT_EQ(page.loads[i], i < bytes ? 1 : 0) << "byte " << i;
+    }
+}
+
+TEST_P(FetchOnce, DiscardsAreLoadedOnceToo)
+{
+    SharedPage page;
+    guest::Discard request;
+    request.sector = 8;
+    request.sectors = 64;
+    guest::put_request(guest::entry_at(page.bytes, GetParam(), 0), GetParam(), request);
+    page.before_load = [&] {
+        for (std::size_t i = 0; i < RING_PAGE_SIZE; i++)
+            if (page.loads[i])
+                page.bytes[i] = 0xff;
+    };
+    blkif_entry entry;
+    blkif_fetch(&entry, &abi, page.ring(), 0);
+    page.forbid(true);
+    const Outcome outcome = decode(abi, entry);
+    page.forbid(false);
+    EXPECT_EQ(outcome.verdict, BLKIF_VALID);
+    EXPECT_EQ(outcome.request.sector, 8u);
+    EXPECT_EQ(outcome.request.discard_sectors, 64u);
+    EXPECT_FALSE(outcome.request.secure);
 }
 
 TEST(FetchOnceCommand, EachByteOfACommandIsLoadedExactlyOnce)

@@ -20,7 +20,7 @@ protected:
     CmdJudge()
     {
         for (slot_state& slot : slots)
-            slot = {10, SLOT_FREE};
+            slot = {10, SLOT_FREE, false};
         cmd.verb = BLKTAP_CMD_COMPLETE;
         cmd.slot = 2;
         cmd.generation = slot_offer(&slots[2]);
@@ -115,7 +115,7 @@ TEST_F(CmdJudge, CallsAnAnswerToAnEarlierOfferStaleWhenTheSlotIsInUseAgain)
 
 TEST_F(CmdJudge, AGuessAtASlotThatWasNeverOfferedIsRefusedWhateverItsGeneration)
 {
-    slots[1] = {0, SLOT_FREE};
+    slots[1] = {0, SLOT_FREE, false};
     cmd.slot = 1;
     for (std::uint32_t generation : {0u, 1u, 2u, 0xffffffffu}) {
         cmd.generation = generation;
@@ -163,7 +163,7 @@ TEST_F(CmdJudge, NamesTheFirstFaultInTheOrderOfItsList)
 
 TEST(SlotOffer, GivesTheSlotAwayUnderANewGeneration)
 {
-    slot_state slot{5, SLOT_KERNEL};
+    slot_state slot{5, SLOT_KERNEL, false};
     EXPECT_EQ(slot_offer(&slot), 6u);
     EXPECT_EQ(slot.generation, 6u);
     EXPECT_EQ(slot.owner, SLOT_TAPDISK);
@@ -171,19 +171,50 @@ TEST(SlotOffer, GivesTheSlotAwayUnderANewGeneration)
 
 TEST(SlotOffer, SkipsZeroWhenTheGenerationWraps)
 {
-    slot_state slot{0xfffffffeu, SLOT_FREE};
+    slot_state slot{0xfffffffeu, SLOT_FREE, false};
     EXPECT_EQ(slot_offer(&slot), 0xffffffffu);
     EXPECT_EQ(slot_offer(&slot), 1u);
     EXPECT_EQ(slot_offer(&slot), 2u);
 }
 
-TEST_F(CmdJudge, AnAnswerToASlotThatWasTakenBackIsStale)
+TEST_F(CmdJudge, AnAnswerToASlotThatWasTakenBackIsLateOnce)
 {
     slot_revoke(&slots[2]);
     EXPECT_EQ(slots[2].owner, SLOT_KERNEL);
+    EXPECT_EQ(judge(), CMD_LATE);
+    slots[2].owner = SLOT_LIMBO;
+    EXPECT_EQ(judge(), CMD_LATE);
+    slot_answered(&slots[2]);
     EXPECT_EQ(judge(), CMD_STALE);
     slot_offer(&slots[2]);
     EXPECT_EQ(judge(), CMD_STALE);
+}
+
+TEST_F(CmdJudge, NobodyButTheLatestOfferIsLate)
+{
+    slot_revoke(&slots[2]);
+    for (const std::uint32_t other : {cmd.generation - 1, cmd.generation + 2, 0u}) {
+        cmd.generation = other;
+        EXPECT_EQ(judge(), CMD_STALE) << other;
+    }
+    cmd.generation = slots[2].generation;
+    EXPECT_EQ(judge(), CMD_NOT_OWNED) << "a generation that was never offered";
+}
+
+TEST(SlotAnswered, OwesNothingAnyMore)
+{
+    slot_state slot{5, SLOT_FREE, false};
+    slot_offer(&slot);
+    EXPECT_TRUE(slot.owed);
+    slot_answered(&slot);
+    EXPECT_FALSE(slot.owed);
+    EXPECT_EQ(slot.owner, SLOT_KERNEL);
+    slot_offer(&slot);
+    slot_revoke(&slot);
+    slot.owner = SLOT_LIMBO;
+    slot_answered(&slot);
+    EXPECT_FALSE(slot.owed);
+    EXPECT_EQ(slot.owner, SLOT_LIMBO) << "who frees it decides that";
 }
 
 } // namespace

@@ -22,13 +22,13 @@ class QueueSim {
  public:
   explicit QueueSim(std::uint64_t seed) : dice_(seed) {
     faults_ = dice_.percent(30) ? dice_.below(5) : 0;
-    depth_ = static_cast<Slot>(1 + dice_.below(kSlotsMax));
+    depth_ = static_cast<Slot>(1 + dice_.below(dice_.percent(70) ? 32 : kSlotsMax));
     flush_percent_ = dice_.below(40);
     barrier_percent_ = dice_.below(20);
   }
 
   void run() {
-    constexpr unsigned kRequests = 300;
+    const unsigned kRequests = 300 + depth_;
     while (!::testing::Test::HasFailure() && (arrived_ < kRequests || busy())) {
       if (arrived_ < kRequests && free_slot() && dice_.percent(50))
         arrive();
@@ -70,7 +70,8 @@ class QueueSim {
                 : dice_.percent(barrier_percent_) ? RequestVerb::kBarrier
                 : dice_.percent(50)               ? RequestVerb::kWrite
                                                   : RequestVerb::kRead;
-    life.has_data = life.verb == RequestVerb::kRead || life.verb == RequestVerb::kWrite ||
+    if (life.verb == RequestVerb::kWrite && dice_.percent(10)) life.verb = RequestVerb::kDiscard;
+    life.has_data = (life.verb != RequestVerb::kFlush && life.verb != RequestVerb::kBarrier) ||
                     dice_.percent(30);
     Request request;
     request.verb = life.verb;

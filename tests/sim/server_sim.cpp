@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// The whole of tapdisk but for the system calls: shared areas, crank, queue and raw image, with a
-// guest, an engine and a module of our own. The engine moves real bytes of a small file, finishes
+// One queue of tapdisk but for the system calls: shared areas, crank and queue, with a guest, an
+// image, an engine and a module of our own. The engine moves real bytes of a small file, finishes
 // in any order, and fails at times; the guest checks every byte that it reads; the vbd is removed
 // or tapdisk told to stop at any moment.
 #include <fcntl.h>
@@ -8,9 +8,11 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
 #include <vector>
 
 #include "base/syscall.hpp"
@@ -28,7 +30,7 @@ using testing::FakeModule;
 using testing::FakeSource;
 using testing::TempDirectory;
 
-constexpr unsigned kPages = 64;  // of the disk
+constexpr unsigned kPages = 600;  // of the disk
 
 class SimEngine final : public Engine {
  public:
@@ -82,6 +84,49 @@ class SimEngine final : public Engine {
   std::vector<Io*> started_;
 };
 
+// Like the raw image, but that a discard is the engine's too, so that a seed decides when it is
+// done: it writes zeros.
+class SimImage final : public Image, private IoClient {
+ public:
+  SimImage(int fd, Engine& engine) : fd_(fd), engine_(engine) {
+    info_.sectors = kPages * 8;
+    info_.sector_size = 512;
+    info_.discard.offered = true;
+  }
+
+  const ImageInfo& info() const noexcept override { return info_; }
+
+ private:
+  void do_start(ImageOp& op) noexcept override {
+    ImageIo& io = op.ios[0];
+    io.verb = op.verb == ImageVerb::kRead   ? IoVerb::kRead
+              : op.verb == ImageVerb::kSync ? IoVerb::kSync
+                                            : IoVerb::kWrite;
+    io.fd = fd_;
+    io.offset = op.sector * kSectorSize;
+    io.data = op.data;
+    io.left = static_cast<std::uint32_t>(op.bytes);
+    if (op.verb == ImageVerb::kDiscard) {
+      std::array<iovec, 1>& range = zero_ranges_[&op];
+      range[0] = {zeros_.data(), op.bytes};
+      io.data = range;
+    }
+    io.client = this;
+    io.op = &op;
+    engine_.start(io);
+  }
+
+  void io_finished(Io& io) noexcept override {
+    finish(*static_cast<ImageIo&>(io).op, io.result);
+  }
+
+  int fd_;
+  Engine& engine_;
+  ImageInfo info_;
+  std::vector<std::byte> zeros_ = std::vector<std::byte>(std::size_t{kPages} * 4096);
+  std::map<const ImageOp*, std::array<iovec, 1>> zero_ranges_;
+};
+
 // Owns pages of the disk while a request on them is in flight, so that it knows what they hold.
 class SimGuest final : public FakeGuest {
  public:
@@ -89,7 +134,7 @@ class SimGuest final : public FakeGuest {
       : dice_(dice), module_(module), left_(requests) {}
 
   void rung() override {
-    for (unsigned tries = dice_.below(40); tries > 0 && left_ > 0; tries--) {
+    for (unsigned tries = dice_.below(300); tries > 0 && left_ > 0; tries--) {
       const Slot slot = static_cast<Slot>(dice_.below(module_.attach().depth));
       if (module_.is_free(slot)) ask(slot);
     }
@@ -110,7 +155,7 @@ class SimGuest final : public FakeGuest {
         value_[page] = wish.value;
       }
       if (wish.op == BLKTAP_OP_READ && !result && known_[page]) {
-        EXPECT_EQ(module_.page(slot, true, i)[page * 63], std::byte{value_[page]});
+        EXPECT_EQ(module_.page(slot, true, i)[page * 63 % 4096], std::byte{value_[page]});
       }
     }
   }
@@ -118,6 +163,7 @@ class SimGuest final : public FakeGuest {
   bool is_done() const { return left_ == 0 && in_flight == 0; }
 
   unsigned in_flight = 0;
+  unsigned in_flight_max = 0;
   FakeSource* source = nullptr;
 
  private:
@@ -133,25 +179,34 @@ class SimGuest final : public FakeGuest {
     Wish wish;
     const unsigned dice = dice_.below(100);
     wish.op = dice < 45   ? BLKTAP_OP_READ
-              : dice < 85 ? BLKTAP_OP_WRITE
+              : dice < 80 ? BLKTAP_OP_WRITE
+              : dice < 85 ? BLKTAP_OP_DISCARD
               : dice < 95 ? BLKTAP_OP_FLUSH
                           : BLKTAP_OP_BARRIER;
-    const bool may_be_empty = wish.op >= BLKTAP_OP_FLUSH;
-    wish.pages = dice_.below(BLKTAP_SEGS_MAX + may_be_empty) + !may_be_empty;
+    const bool discards = wish.op == BLKTAP_OP_DISCARD;
+    const bool may_be_empty = wish.op == BLKTAP_OP_FLUSH || wish.op == BLKTAP_OP_BARRIER;
+    // Many small ones, so that many are in flight; some as large as there may be.
+    const unsigned pages_max = dice_.percent(95) ? 4 : BLKTAP_SEGS_MAX;
+    wish.pages = dice_.below(pages_max + may_be_empty) + !may_be_empty;
     wish.first = dice_.below(kPages - BLKTAP_SEGS_MAX);
     wish.writes = wish.op != BLKTAP_OP_READ && wish.pages;
-    wish.value = static_cast<std::uint8_t>(dice_.below(256));
+    wish.value = discards ? std::uint8_t{0} : static_cast<std::uint8_t>(dice_.below(256));
     for (unsigned i = 0; i < wish.pages; i++)
       if (busy_[wish.first + i]) return;
+    if (!module_.reserve(slot, discards ? 0 : wish.pages)) return;
 
-    std::vector<blktap_seg> segments(wish.pages, blktap_seg{0, 4096});
+    std::vector<blktap_seg> segments(wish.pages, blktap_seg{0, 0, 4096});
     for (unsigned i = 0; i < wish.pages; i++) {
       busy_[wish.first + i] = true;
-      if (wish.writes) std::memset(module_.page(slot, false, i), wish.value, 4096);
+      if (wish.writes && !discards) std::memset(module_.page(slot, false, i), wish.value, 4096);
     }
     wishes_[slot] = wish;
-    module_.announce(slot, wish.op, wish.first * 8, segments);
+    if (discards)
+      module_.announce_discard(slot, wish.first * 8, wish.pages * 8);
+    else
+      module_.announce(slot, wish.op, wish.first * 8, segments);
     in_flight++;
+    in_flight_max = std::max(in_flight_max, in_flight);
     left_--;
   }
 
@@ -190,21 +245,20 @@ class Ending final : public FakeGuest {
   unsigned rings_;
 };
 
-void simulate(std::uint64_t seed, const std::string& path) {
+// Gives how many requests were in flight at most.
+void simulate(std::uint64_t seed, const std::string& path, unsigned& in_flight_max) {
   Dice dice{seed};
   SimEngine engine{dice, dice.percent(30) ? dice.below(10) : 0};
-  ImageOptions options;
-  options.path = path;
-  options.direct = Direct::kOff;
-  auto image = open_image("raw", options, engine);
-  ASSERT_TRUE(image) << image.error().what;
-  FakeModule module{kPages * 8, 512, 1u << dice.below(6)};
-  SimGuest guest{dice, module, 200};
+  auto file = open_file(path, O_RDWR);
+  ASSERT_TRUE(file) << file.error().what;
+  SimImage image{file->get(), engine};
+  FakeModule module{kPages * 8, 512, 1u << dice.below(9)};
+  SimGuest guest{dice, module, 500};
   Ending ending{dice, guest};
   FakeSource source{module, ending};
   guest.source = ending.source = &source;
   ErrorLog errors{path, [](const std::string&) {}};
-  Server server{source, **image, engine, errors, std::move(*make_eventfd())};
+  Server server{source, image, engine, errors, std::move(*make_eventfd())};
   ending.server = &server;
 
   const Result<void> outcome = server.run();
@@ -213,12 +267,15 @@ void simulate(std::uint64_t seed, const std::string& path) {
   if (ending.kind != Ending::Kind::kRemoved) {
     EXPECT_EQ(guest.in_flight, 0u);
   }
+  in_flight_max = std::max(in_flight_max, guest.in_flight_max);
 }
 
 TEST(ServerSim, NoRequestIsLostAndNoByteIsWrong) {
   const TempDirectory directory;
-  const std::string path = directory.file("a.img", kPages * 4096);
-  testing::for_each_seed(300, [&](std::uint64_t seed) { simulate(seed, path); });
+  const std::string path = directory.file("a.img", std::size_t{kPages} * 4096);
+  unsigned in_flight_max = 0;
+  testing::for_each_seed(300, [&](std::uint64_t seed) { simulate(seed, path, in_flight_max); });
+  RecordProperty("in_flight_max", static_cast<int>(in_flight_max));
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -27,19 +28,24 @@ namespace tapdisk::testing {
 class FakeModule {
  public:
   explicit FakeModule(std::uint64_t sectors, std::uint32_t sector_size = 512,
-                      std::uint32_t depth = BLKTAP_DEPTH_MAX) {
+                      std::uint32_t depth = BLKTAP_DEPTH_MAX)
+      : capacity(sectors) {
     attach_.sectors = sectors;
     attach_.sector_size = sector_size;
     attach_.depth = depth;
+    attach_.disk_flags = BLKTAP_DISK_FLUSH | BLKTAP_DISK_DISCARD;
+    attach_.disk_flags_out = attach_.disk_flags;
+    attach_.discard_granularity = sector_size;
+    attach_.queues = 1;
     attach_.max_segs = BLKTAP_SEGS_MAX;
+    attach_.pages = BLKTAP_PAGES;
     attach_.commands = BLKTAP_COMMANDS;
-    attach_.slot_bytes = 16 * RING_PAGE_SIZE;
     attach_.requests_at = RING_PAGE_SIZE;
-    attach_.segments_at = 2 * RING_PAGE_SIZE;
+    attach_.segments_at = attach_.requests_at + BLKTAP_DEPTH_MAX * sizeof(blktap_req);
     attach_.commands_at = 64;
-    attach_.descriptors_bytes = 4 * RING_PAGE_SIZE;
-    attach_.commands_bytes = 2 * RING_PAGE_SIZE;
-    attach_.window_bytes = std::uint64_t{depth} * attach_.slot_bytes;
+    attach_.descriptors_bytes = attach_.segments_at + BLKTAP_PAGES * sizeof(blktap_seg);
+    attach_.commands_bytes = RING_PAGE_SIZE + BLKTAP_COMMANDS * sizeof(blktap_cmd);
+    attach_.window_bytes = std::uint64_t{BLKTAP_PAGES} * RING_PAGE_SIZE;
     descriptors_ = map(attach_.descriptors_bytes);
     commands_area_ = map(attach_.commands_bytes);
     window_rw_ = map(attach_.window_bytes);
@@ -48,16 +54,22 @@ class FakeModule {
     head().state = BLKTAP_STATE_CONNECTED;
   }
 
+  Capacity capacity;  // of the disk, as tapdisk has it
+
   const blktap_attach& attach() const { return attach_; }
   AreaPointers pointers() const {
     return {descriptors_.at(0), commands_area_.at(0), window_rw_.at(0), window_ro_.at(0)};
   }
   blktap_kernel_head& head() { return *reinterpret_cast<blktap_kernel_head*>(descriptors_.at(0)); }
 
-  // Page `i` of a slot, where tapdisk sees the data of a read or of a write.
+  blktap_attach& attach() { return attach_; }
+
+  // Page `i` of the request in a slot, where tapdisk sees the data of a read or of a write.
   std::byte* page(Slot slot, bool read, unsigned i = 0) const {
-    return (read ? window_rw_ : window_ro_)
-        .at(std::size_t{slot} * attach_.slot_bytes + std::size_t{i} * RING_PAGE_SIZE);
+    return window(read, runs_[slot].first + i);
+  }
+  std::byte* window(bool read, unsigned page) const {
+    return (read ? window_rw_ : window_ro_).at(std::size_t{page} * RING_PAGE_SIZE);
   }
 
   bool is_free(Slot slot) const { return slots_[slot].owner == SLOT_FREE; }
@@ -70,30 +82,57 @@ class FakeModule {
     ring_store_release_u32(&head().req_prod, ++produced_);
   }
 
-  void set_segments(Slot slot, std::span<const blktap_seg> segments) {
-    std::byte* row = descriptors_.at(attach_.segments_at +
-                                     std::size_t{slot} * attach_.max_segs * sizeof(blktap_seg));
+  void set_segments(unsigned first, std::span<const blktap_seg> segments) {
+    std::byte* entry = descriptors_.at(attach_.segments_at + first * sizeof(blktap_seg));
     for (const blktap_seg& segment : segments) {
-      std::memcpy(row, &segment, sizeof(segment));
-      row += sizeof(segment);
+      std::memcpy(entry, &segment, sizeof(segment));
+      entry += sizeof(segment);
     }
   }
 
-  // Announces a request in a free slot.
-  blktap_req announce(Slot slot, std::uint8_t op, std::uint64_t sector,
-                      std::span<const blktap_seg> segments) {
+  // Gives a free slot a run of the table, the first that is free, and the pages of the same
+  // numbers. False: there is none now.
+  bool reserve(Slot slot, unsigned count) {
+    unsigned free = 0;
+    for (unsigned at = 0; at < attach_.pages && free < count; at++)
+      if (free = taken_[at] ? 0 : free + 1; free == count) runs_[slot] = {at + 1 - count, count};
+    if (free < count) return false;
+    if (count == 0) runs_[slot] = {};
+    std::fill_n(taken_.begin() + runs_[slot].first, count, true);
+    return true;
+  }
+
+  // Announces a request in a free slot. Each segment goes to a page of its own; `page` of the
+  // segments counts from the run's first. False: it has no run, and there is none now.
+  bool announce(Slot slot, std::uint8_t op, std::uint64_t sector,
+                std::span<const blktap_seg> segments) {
+    const auto count = static_cast<unsigned>(segments.size());
+    if (runs_[slot].count != count && !reserve(slot, count)) return false;
     blktap_req request{};
-    request.slot = slot;
     request.op = op;
     request.sector = sector;
-    request.nr_segs = static_cast<std::uint8_t>(segments.size());
-    request.arrival = arrivals_++;
-    for (const blktap_seg& segment : segments) request.bytes += segment.length;
-    request.generation = slot_offer(&slots_[slot]);
-    set_segments(slot, segments);
-    publish(request);
-    return request;
+    request.nr_segs = static_cast<std::uint16_t>(count);
+    request.first_seg = static_cast<std::uint16_t>(runs_[slot].first);
+    std::array<blktap_seg, BLKTAP_SEGS_MAX> placed;
+    for (unsigned i = 0; i < count; i++) {
+      placed[i] = segments[i];
+      placed[i].page = runs_[slot].first + i;
+      request.bytes += segments[i].length;
+    }
+    set_segments(runs_[slot].first, std::span{placed.data(), count});
+    offer(slot, request);
+    return true;
   }
+
+  void announce_discard(Slot slot, std::uint64_t sector, std::uint64_t sectors) {
+    blktap_req request{};
+    request.op = BLKTAP_OP_DISCARD;
+    request.sector = sector;
+    request.discard_sectors = sectors;
+    offer(slot, request);
+  }
+
+  std::uint32_t generation(Slot slot) const { return slots_[slot].generation; }
 
   // Takes tapdisk's commands; `answered(slot, result)` is called for each.
   template <class Answered>
@@ -109,10 +148,25 @@ class FakeModule {
       ASSERT_EQ(cmd_judge(&command, slots_.data(), attach_.depth), CMD_VALID);
       slots_[command.slot].owner = SLOT_FREE;
       answered(command.slot, command.result);
+      Run& run = runs_[command.slot];
+      std::fill_n(taken_.begin() + run.first, run.count, false);
+      run = {};
     }
   }
 
  private:
+  struct Run {
+    unsigned first = 0;
+    unsigned count = 0;
+  };
+
+  void offer(Slot slot, blktap_req& request) {
+    request.slot = slot;
+    request.arrival = arrivals_++;
+    request.generation = slot_offer(&slots_[slot]);
+    publish(request);
+  }
+
   static Mapping map(std::size_t bytes) {
     void* base = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) throw std::runtime_error{"mmap"};
@@ -128,6 +182,8 @@ class FakeModule {
   std::uint32_t produced_ = 0;
   std::uint64_t arrivals_ = 0;
   std::array<slot_state, BLKTAP_DEPTH_MAX> slots_{};
+  std::array<Run, BLKTAP_DEPTH_MAX> runs_{};    // of the slots that are not free
+  std::array<bool, BLKTAP_PAGES> taken_{};
 };
 
 // What sits on the other end of the module.
@@ -142,7 +198,7 @@ class FakeGuest {
 class FakeSource final : public Source {
  public:
   FakeSource(FakeModule& module, FakeGuest& guest)
-      : module_(module), guest_(guest), areas_(module.attach(), module.pointers()),
+      : module_(module), guest_(guest), areas_(module.attach(), module.pointers(), module.capacity),
         event_(::eventfd(0, EFD_NONBLOCK)) {}
 
   // As the module does when the guest sends an event, or when the vbd is removed.
@@ -181,10 +237,15 @@ class FakeSource final : public Source {
     counters_.replies.add();
     has_replies_ = true;
   }
+  Result<void> tell_size(std::uint64_t sectors) noexcept override {
+    told_size = sectors;
+    return {};
+  }
   bool has_replies() const noexcept override { return has_replies_; }
   const SourceCounters& counters() const noexcept override { return counters_; }
 
   bool armed = false;
+  std::uint64_t told_size = 0;
 
  private:
   FakeModule& module_;

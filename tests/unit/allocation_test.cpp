@@ -9,6 +9,7 @@
 #include "base/syscall.hpp"
 #include "server/server.hpp"
 #include "tests/support/fake_module.hpp"
+#include "tests/support/open_image.hpp"
 #include "tests/support/temp_file.hpp"
 
 namespace {
@@ -37,9 +38,11 @@ namespace {
 using testing::FakeGuest;
 using testing::FakeModule;
 using testing::FakeSource;
+using testing::open_raw;
 using testing::TempDirectory;
 
-constexpr std::array kSegments{blktap_seg{0, 4096}, blktap_seg{0, 4096}, blktap_seg{512, 1024}};
+constexpr std::array kSegments{blktap_seg{0, 0, 4096}, blktap_seg{0, 0, 4096},
+                               blktap_seg{0, 512, 1024}};
 
 // Keeps all slots busy with every kind of request; counts from the moment that it is warm.
 struct BusyGuest final : FakeGuest {
@@ -57,7 +60,10 @@ struct BusyGuest final : FakeGuest {
       const std::uint8_t op = sent % 97 == 0   ? BLKTAP_OP_BARRIER
                               : sent % 31 == 0 ? BLKTAP_OP_FLUSH
                                                : static_cast<std::uint8_t>(sent % 2);
-      module.announce(slot, op, sent % 200 * 8, kSegments);
+      if (sent % 41 == 0)
+        module.announce_discard(slot, sent % 200 * 8, 16);
+      else
+        module.announce(slot, op, sent % 200 * 8, kSegments);
     }
   }
 
@@ -83,7 +89,7 @@ TEST_P(AllocationTest, TheSteadyStateAllocatesNothing) {
   ImageOptions options;
   options.path = directory.file("a.img", 1 << 20);
   auto engine = make_engine(GetParam());
-  auto image = open_image("raw", options, **engine);
+  auto image = open_raw(options, **engine);
   ASSERT_TRUE(image);
   FakeModule module{2048};
   BusyGuest guest{module};

@@ -23,7 +23,8 @@ namespace {
 using ::testing::HasSubstr;
 using testing::TempDirectory;
 
-const ControlHooks kHooks{[] { return std::string{R"({"reads":5})"}; }, [] {}};
+const ControlHooks kHooks{[] { return std::string{R"({"reads":5})"}; },
+                          [] { return Result<std::uint64_t>{4096}; }, [] {}};
 
 bool refused(std::string_view line) {
   const auto answer = nlohmann::json::parse(answer_line(line, kHooks));
@@ -36,6 +37,32 @@ TEST(AnswerLine, KnowsItsCommands) {
   EXPECT_EQ(stats["stats"]["reads"], 5);
   const auto version = nlohmann::json::parse(answer_line(R"({"cmd":"version"})", kHooks));
   EXPECT_TRUE(version["version"].is_string());
+  const auto resize = nlohmann::json::parse(answer_line(R"({"cmd":"resize"})", kHooks));
+  EXPECT_EQ(resize["ok"], true);
+  EXPECT_EQ(resize["sectors"], 4096);
+}
+
+TEST(AnswerLine, SaysWhyADiskDoesNotGrow) {
+  ControlHooks hooks = kHooks;
+  hooks.resize = [] { return Result<std::uint64_t>{Error{EINVAL, "/srv/\xff: smaller"}}; };
+  const auto answer = nlohmann::json::parse(answer_line(R"({"cmd":"resize"})", hooks));
+  EXPECT_EQ(answer["ok"], false);
+  EXPECT_THAT(answer["error"].get<std::string>(), HasSubstr(": smaller"));
+}
+
+TEST(ResizeWatch, KnowsTheChangesOfItsDevice) {
+  using namespace std::string_view_literals;
+  const std::string head{"change@/devices/virtual/block/loop0\0ACTION=change\0"sv};
+  const auto message = [&](std::string_view rest) { return head + std::string{rest}; };
+  const auto ours = message("SUBSYSTEM=block\0RESIZE=1\0MAJOR=7\0MINOR=0\0"sv);
+  EXPECT_TRUE(is_change_of(ours, 7, 0));
+  EXPECT_FALSE(is_change_of(ours, 7, 1));
+  EXPECT_FALSE(is_change_of(ours, 70, 0));
+  EXPECT_TRUE(is_change_of(message("SUBSYSTEM=block\0MAJOR=7\0MINOR=0"sv), 7, 0)) << "no NUL";
+  EXPECT_FALSE(is_change_of(message("SUBSYSTEM=net\0MAJOR=7\0MINOR=0\0"sv), 7, 0));
+  EXPECT_FALSE(is_change_of("ACTION=add\0SUBSYSTEM=block\0MAJOR=7\0MINOR=0\0"sv, 7, 0));
+  EXPECT_FALSE(is_change_of("", 7, 0));
+  EXPECT_FALSE(is_change_of(std::string(8192, '\0'), 0, 0));
 }
 
 TEST(AnswerLine, RefusesEverythingElse) {
@@ -49,7 +76,7 @@ TEST(AnswerLine, RefusesEverythingElse) {
 class ControlTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto opened = Control::open(path, {kHooks.stats, [this] { stops++; }});
+    auto opened = Control::open(path, {kHooks.stats, kHooks.resize, [this] { stops++; }});
     ASSERT_TRUE(opened) << opened.error().what;
     control = std::move(*opened);
   }

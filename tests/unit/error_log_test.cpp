@@ -33,11 +33,13 @@ TEST_F(ErrorLogTest, TheFirstOfEachKindIsSaid) {
   report(ImageVerb::kWrite, -EIO, seconds{0});
   report(ImageVerb::kWrite, -ENOSPC, seconds{0});
   report(ImageVerb::kSync, -EIO, seconds{0});
+  report(ImageVerb::kDiscard, -EOPNOTSUPP, seconds{0});
   EXPECT_THAT(lines,
               ElementsAre("/a: reading 512 bytes at byte 4096: Input/output error",
                           "/a: writing 512 bytes at byte 4096: Input/output error",
                           "/a: writing 512 bytes at byte 4096: No space left on device",
-                          "/a: flushing (every flush fails from now on): Input/output error"));
+                          "/a: flushing (every flush fails from now on): Input/output error",
+                          "/a: discarding 512 bytes at byte 4096: Operation not supported"));
 }
 
 TEST_F(ErrorLogTest, TheSameAgainIsCountedForAMinute) {

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-// Preloaded into tapdisk, it is the device of one vbd: open, ATTACH, the four areas, RUN. Behind it
+// Preloaded into tapdisk, it is the device of one vbd: open, ATTACH, the four areas, RUN. It has
+// FAKE_QUEUES queues (1), each with areas of its own and a thread of tapdisk's. Behind each
 // sits a guest that writes FAKE_REQUESTS pages, each with its own content, flushes, and reads them
-// back; then the vbd goes away (FAKE_END=gone) or stays idle. Anything that the module would
-// refuse, and any wrong byte, ends the process with a message.
+// back; when all have done so, the vbd goes away (FAKE_END=gone) or stays idle. Anything that the
+// module would refuse, and any wrong byte, ends the process with a message.
+//
+// FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0); FAKE_RUN_ERRNO is what that
+// queue's doorbell says once all queues have rung it.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -11,21 +15,27 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
 #include "ring/ring.h"
 #include "ring/slot.h"
 
 namespace {
 
-constexpr std::uint32_t kSlotBytes = 16 * RING_PAGE_SIZE;
-constexpr std::uint64_t kWindowBytes = std::uint64_t{BLKTAP_DEPTH_MAX} * kSlotBytes;
-constexpr std::uint32_t kAreaBytes = 4 * RING_PAGE_SIZE;
+constexpr std::uint64_t kWindowBytes = std::uint64_t{BLKTAP_PAGES} * RING_PAGE_SIZE;
+constexpr std::uint32_t kRequestsAt = RING_PAGE_SIZE;
+constexpr std::uint32_t kSegmentsAt = kRequestsAt + BLKTAP_DEPTH_MAX * sizeof(blktap_req);
+constexpr std::uint32_t kDescriptorsBytes = kSegmentsAt + BLKTAP_PAGES * sizeof(blktap_seg);
+constexpr std::uint32_t kCommandsBytes = RING_PAGE_SIZE + BLKTAP_COMMANDS * sizeof(blktap_cmd);
+// A request's page of the window is the one of its slot's number from here.
+constexpr std::uint32_t kFirstPage = 700;
 
 template <class Function>
 Function next(const char* name) {
@@ -46,8 +56,20 @@ unsigned from_environment(const char* name) {
   return value ? static_cast<unsigned>(std::strtoul(value, nullptr, 10)) : 0;
 }
 
+// Of all queues.
+unsigned queues_of_vbd() {
+  static const unsigned queues = std::getenv("FAKE_QUEUES") ? from_environment("FAKE_QUEUES") : 1;
+  return queues;
+}
+std::atomic<unsigned> attached{0};
+std::atomic<unsigned> rung{0};
+std::atomic<unsigned> finished{0};
+
 struct Device {
   int fd = -1;
+  unsigned queue = 0;
+  bool has_rung = false;
+  bool has_finished = false;
   char* descriptors = nullptr;
   char* commands = nullptr;
   char* window_rw = nullptr;
@@ -61,7 +83,13 @@ struct Device {
   unsigned answered = 0;
   unsigned page_of[BLKTAP_DEPTH_MAX]{};
 
-  char content(unsigned page) const { return static_cast<char>(page * 7 + 1); }
+  char content(unsigned page) const { return static_cast<char>(page * 7 + queue * 31 + 1); }
+  char* page(char* window, std::uint16_t slot) const {
+    return &window[std::size_t{kFirstPage + slot} * RING_PAGE_SIZE];
+  }
+  static inline std::atomic<bool> gone{false};
+  static void remove_vbd();
+
   bool is_write(unsigned request) const { return request < total; }
   bool is_flush(unsigned request) const { return request == total; }
 
@@ -74,17 +102,17 @@ struct Device {
       request.op = BLKTAP_OP_FLUSH;
     } else {
       request.op = is_write(asked) ? BLKTAP_OP_WRITE : BLKTAP_OP_READ;
-      request.sector = std::uint64_t{page} * 8;
+      request.sector = (std::uint64_t{queue} * total + page) * 8;
       request.bytes = RING_PAGE_SIZE;
       request.nr_segs = 1;
-      const blktap_seg segment{0, RING_PAGE_SIZE};
-      std::memcpy(descriptors + 2 * RING_PAGE_SIZE + slot * BLKTAP_SEGS_MAX * sizeof(segment),
-                  &segment, sizeof(segment));
-      if (is_write(asked)) std::memset(window_ro + slot * kSlotBytes, content(page),
-                                       RING_PAGE_SIZE);
+      request.first_seg = static_cast<std::uint16_t>(slot);
+      const blktap_seg segment{kFirstPage + slot, 0, RING_PAGE_SIZE};
+      std::memcpy(descriptors + kSegmentsAt + slot * sizeof(segment), &segment, sizeof(segment));
+      if (is_write(asked))
+        std::memset(this->page(window_ro, slot), content(page), RING_PAGE_SIZE);
     }
     page_of[slot] = is_write(asked) || is_flush(asked) ? ~0u : page;
-    std::memcpy(descriptors + RING_PAGE_SIZE +
+    std::memcpy(descriptors + kRequestsAt +
                     (produced & (BLKTAP_DEPTH_MAX - 1)) * sizeof(request),
                 &request, sizeof(request));
     auto& head = *reinterpret_cast<blktap_kernel_head*>(descriptors);
@@ -107,15 +135,22 @@ struct Device {
       const unsigned page = page_of[command.slot];
       if (page == ~0u) continue;
       for (unsigned i = 0; i < RING_PAGE_SIZE; i++)
-        require(window_rw[command.slot * kSlotBytes + i] == content(page), "a wrong byte");
+        require(this->page(window_rw, command.slot)[i] == content(page), "a wrong byte");
     }
   }
 
   int run(unsigned flags) {
     require((flags & ~BLKTAP_RUN_KNOWN) == 0, "an unknown flag");
     require(descriptors && commands && window_rw && window_ro, "an area is not mapped");
+    require(attached == queues_of_vbd(), "served before all queues were attached");
     eventfd_t ignored = 0;
     ::eventfd_read(fd, &ignored);
+    if (!std::exchange(has_rung, true)) rung++;
+    if (fails("FAKE_RUN_ERRNO")) {
+      while (rung < queues_of_vbd()) ::usleep(1000);
+      errno = static_cast<int>(from_environment("FAKE_RUN_ERRNO"));
+      return -1;
+    }
     take_commands();
     const unsigned all = 2 * total + 1;
     for (std::uint16_t slot = 0; slot < BLKTAP_DEPTH_MAX && asked < all; slot++) {
@@ -124,20 +159,36 @@ struct Device {
       if (in_order && slots[slot].owner == SLOT_FREE) ask(slot);
     }
     const char* end = std::getenv("FAKE_END");
-    if (answered == all && end && std::string_view{end} == "gone") {
+    if (answered == all && !std::exchange(has_finished, true) &&
+        ++finished == queues_of_vbd() && end && std::string_view{end} == "gone") {
       std::fprintf(stderr, "fake device: all right\n");
+      remove_vbd();
+    }
+    if (gone) {
       errno = ENODEV;
       return -1;
     }
     return 0;
   }
 
-  static int attach(blktap_attach& a) {
-    if (const char* refusal = std::getenv("FAKE_ATTACH_ERRNO")) {
-      errno = std::atoi(refusal);
+  bool fails(const char* how) const {
+    return std::getenv(how) && queue == from_environment("FAKE_BAD_QUEUE");
+  }
+
+  int attach(blktap_attach& a) {
+    queue = a.queue;
+    require(queue == attached && queue < queues_of_vbd(), "attached out of turn");
+    if (fails("FAKE_ATTACH_ERRNO")) {
+      errno = static_cast<int>(from_environment("FAKE_ATTACH_ERRNO"));
       return -1;
     }
-    require(a.abi == BLKTAP_ABI_VERSION && !a.queue && !a.reserved_in, "a bad attach");
+    attached++;
+    for (const std::uint32_t reserved : a.reserved_in) require(!reserved, "a bad attach");
+    require(a.abi == BLKTAP_ABI_VERSION, "a bad attach");
+    require(!(a.disk_flags & BLKTAP_DISK_DISCARD) == !a.discard_granularity &&
+                a.discard_granularity % a.sector_size == 0 &&
+                (a.discard_alignment == 0 || a.discard_alignment < a.discard_granularity),
+            "an impossible discard");
     require((a.disk_flags & ~BLKTAP_DISK_KNOWN) == 0, "an unknown disk flag");
     require((a.features & ~BLKTAP_FEATURES_KNOWN) == 0, "an unknown feature");
     require(a.sectors && a.sector_size >= 512 && a.physical_sector_size >= a.sector_size,
@@ -146,11 +197,13 @@ struct Device {
     a.depth = BLKTAP_DEPTH_MAX;
     a.max_segs = BLKTAP_SEGS_MAX;
     a.commands = BLKTAP_COMMANDS;
-    a.slot_bytes = kSlotBytes;
-    a.requests_at = RING_PAGE_SIZE;
-    a.segments_at = 2 * RING_PAGE_SIZE;
+    a.pages = BLKTAP_PAGES;
+    a.queues = queues_of_vbd();
+    a.requests_at = kRequestsAt;
+    a.segments_at = kSegmentsAt;
     a.commands_at = RING_PAGE_SIZE;
-    a.descriptors_bytes = a.commands_bytes = kAreaBytes;
+    a.descriptors_bytes = kDescriptorsBytes;
+    a.commands_bytes = kCommandsBytes;
     a.disk_flags_out = a.disk_flags;
     a.window_bytes = kWindowBytes;
     return 0;
@@ -161,7 +214,10 @@ struct Device {
     const bool is_window = at == BLKTAP_MAP_WINDOW_RW || at == BLKTAP_MAP_WINDOW_RO;
     require(flags == MAP_SHARED, "not mapped shared");
     require(protection == (writable ? PROT_READ | PROT_WRITE : PROT_READ), "a bad protection");
-    require(bytes == (is_window ? kWindowBytes : kAreaBytes), "a bad size");
+    require(bytes == (is_window                       ? kWindowBytes
+                      : at == BLKTAP_MAP_DESCRIPTORS ? kDescriptorsBytes
+                                                     : kCommandsBytes),
+            "a bad size");
     const int memory = ::memfd_create("area", 0);
     require(::ftruncate(memory, static_cast<off_t>(bytes)) == 0, "ftruncate");
     using Mmap = void* (*)(void*, std::size_t, int, int, int, off_t);
@@ -178,10 +234,30 @@ struct Device {
   }
 };
 
-Device device;
+// One for each open, in their order. Opens and attaches come one after the other; afterwards each
+// device is used by one thread.
+Device devices[BLKTAP_QUEUES_MAX];
+std::atomic<unsigned> opens{0};
+
+Device* device_of(int fd) {
+  for (unsigned i = 0; fd >= 0 && i < opens; i++)
+    if (devices[i].fd == fd) return &devices[i];
+  return nullptr;
+}
+
+void Device::remove_vbd() {
+  gone = true;
+  for (unsigned i = 0; i < opens; i++) ::eventfd_write(devices[i].fd, 1);
+}
 
 int open_any(const char* name, const char* path, int flags, mode_t mode) {
-  if (std::strncmp(path, "/dev/blktap/", 12) == 0) return device.fd = ::eventfd(1, EFD_NONBLOCK);
+  if (std::strncmp(path, "/dev/blktap/", 12) == 0) {
+    require(opens < BLKTAP_QUEUES_MAX, "opened too often");
+    const int fd = ::eventfd(1, EFD_NONBLOCK);
+    devices[opens].fd = fd;
+    opens++;
+    return fd;
+  }
   return next<int (*)(const char*, int, ...)>(name)(path, flags, mode);
 }
 
@@ -208,17 +284,18 @@ extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
   va_start(arguments, request);
   void* argument = va_arg(arguments, void*);
   va_end(arguments);
-  if (fd == device.fd && request == BLKTAP_IOC_ATTACH)
-    return Device::attach(*static_cast<blktap_attach*>(argument));
-  if (fd == device.fd && request == BLKTAP_IOC_RUN)
-    return device.run(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(argument)));
+  Device* const device = device_of(fd);
+  if (device && request == BLKTAP_IOC_ATTACH)
+    return device->attach(*static_cast<blktap_attach*>(argument));
+  if (device && request == BLKTAP_IOC_RUN)
+    return device->run(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(argument)));
   return next<int (*)(int, unsigned long, void*)>("ioctl")(fd, request, argument);
 }
 
 extern "C" void* mmap(void* address, std::size_t bytes, int protection, int flags, int fd,
                       off_t offset) noexcept {
-  if (fd >= 0 && fd == device.fd)
-    return device.map(static_cast<std::uint64_t>(offset), bytes, protection, flags);
+  if (Device* const device = device_of(fd))
+    return device->map(static_cast<std::uint64_t>(offset), bytes, protection, flags);
   return next<void* (*)(void*, std::size_t, int, int, int, off_t)>("mmap")(
       address, bytes, protection, flags, fd, offset);
 }

@@ -17,6 +17,7 @@
 #include "base/syscall.hpp"
 #include "image/geometry.hpp"
 #include "tests/support/loop_device.hpp"
+#include "tests/support/open_image.hpp"
 #include "tests/support/temp_file.hpp"
 
 namespace tapdisk {
@@ -24,7 +25,9 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::LoopDevice;
+using testing::open_raw;
 using testing::TempDirectory;
+using testing::ViewedImage;
 
 struct Waiter final : ImageClient {
   void op_finished(ImageOp& op) noexcept override { finished = &op; }
@@ -39,13 +42,13 @@ class ImageTest : public ::testing::Test {
     engine = std::move(*made);
   }
 
-  Result<std::unique_ptr<Image>> open(const std::string& path, bool read_only = false,
-                                      Direct direct = Direct::kAuto) {
+  Result<ViewedImage> open(const std::string& path, bool read_only = false,
+                           Direct direct = Direct::kAuto) {
     ImageOptions options;
     options.path = path;
     options.read_only = read_only;
     options.direct = direct;
-    return open_image("raw", options, *engine);
+    return open_raw(options, *engine);
   }
 
   std::string error_of(const std::string& path, bool read_only = false) {
@@ -53,13 +56,13 @@ class ImageTest : public ::testing::Test {
     return image ? "opened" : image.error().what;
   }
 
-  int run(Image& image, ImageVerb verb, std::uint64_t sector, std::uint32_t bytes) {
+  int run(Image& image, ImageVerb verb, std::uint64_t sector, std::uint64_t bytes) {
     range[0] = {memory.data(), bytes};
     op = {};
     op.verb = verb;
     op.sector = sector;
     op.bytes = bytes;
-    op.data = range;
+    if (verb == ImageVerb::kRead || verb == ImageVerb::kWrite) op.data = range;
     op.client = &waiter;
     waiter.finished = nullptr;
     image.start(op);
@@ -225,7 +228,25 @@ TEST_F(ImageTest, AFileCutShortIsAnErrorOfTheRequest) {
 TEST_F(ImageTest, UnknownDriverIsRefused) {
   ImageOptions options;
   options.path = "/x";
-  EXPECT_EQ(open_image("qed", options, *engine).error().what, "/x: unknown image format");
+  EXPECT_EQ(open_image("qed", options).error().what, "/x: unknown image format");
+}
+
+TEST_F(ImageTest, GrowsWithItsFileAndDoesNotShrink) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  auto image = open(path);
+  ASSERT_TRUE(image) << image.error().what;
+  OpenImage& opened = *image->opened;
+  EXPECT_EQ(*opened.grow(), 2048u);
+  std::filesystem::resize_file(path, (2 << 20) + 100);
+  EXPECT_EQ(*opened.grow(), 4096u) << "whole sectors";
+  EXPECT_EQ((*image)->info().sectors, 4096u);
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 4088, 4096), 0);
+  std::filesystem::resize_file(path, 1 << 20);
+  const auto smaller = opened.grow();
+  ASSERT_FALSE(smaller);
+  EXPECT_THAT(smaller.error().what, HasSubstr(path + ": has become smaller"));
+  EXPECT_EQ((*image)->info().sectors, 4096u);
+  EXPECT_EQ(opened.device(), 0u);
 }
 
 TEST_F(ImageTest, DirectUnitFoundByTrialAgreesWithTheFileSystem) {
@@ -274,12 +295,12 @@ TEST_F(ImageTest, ABlockDeviceIsSharedByOneMachineWithItself) {
   ImageOptions options;
   options.path = loop.path();
   options.lock.vm = "machine";
-  auto first = open_image("raw", options, *engine);
+  auto first = open_raw(options, *engine);
   ASSERT_TRUE(first) << first.error().what;
-  auto second = open_image("raw", options, *engine);
+  auto second = open_raw(options, *engine);
   EXPECT_TRUE(second) << second.error().what;
   options.lock.vm = "another";
-  auto third = open_image("raw", options, *engine);
+  auto third = open_raw(options, *engine);
   ASSERT_FALSE(third);
   EXPECT_THAT(third.error().what, HasSubstr("in use by another guest"));
 }

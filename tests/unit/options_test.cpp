@@ -34,6 +34,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_EQ(options.engine, EngineKind::kAuto);
   EXPECT_EQ(options.image.direct, Direct::kAuto);
   EXPECT_TRUE(options.attach.prefault);
+  EXPECT_TRUE(options.image.discard);
   EXPECT_FALSE(options.attach.cdrom);
   EXPECT_FALSE(options.attach.removable);
   EXPECT_EQ(options.control, "/run/blktap/vbd-3-51712.sock");
@@ -45,12 +46,13 @@ TEST(Options, EachIsUnderstood) {
   const Options options =
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
-            "--cdrom", "--removable", "--foreground-log"});
+            "--cdrom", "--removable", "--no-discard", "--foreground-log"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
   EXPECT_EQ(options.image.direct, Direct::kOff);
   EXPECT_EQ(options.image.lock.vm, "0b9e");
   EXPECT_FALSE(options.attach.prefault);
+  EXPECT_FALSE(options.image.discard);
   EXPECT_EQ(options.control, "/tmp/c");
   EXPECT_TRUE(options.attach.cdrom);
   EXPECT_TRUE(options.attach.removable);

@@ -83,11 +83,14 @@ class ProcessTest : public ::testing::Test {
     return {std::istreambuf_iterator<char>{file}, {}};
   }
 
+  // Without the shared memory, which is the fake device's and its guest's.
   long resident_kib() const {
     std::ifstream status{"/proc/" + std::to_string(child) + "/status"};
+    long kib = 0;
     for (std::string line; std::getline(status, line);)
-      if (line.starts_with("VmHWM:")) return std::stol(line.substr(6));
-    return 0;
+      if (line.starts_with("RssAnon:") || line.starts_with("RssFile:"))
+        kib += std::stol(line.substr(8));
+    return kib;
   }
 
   TempDirectory directory{std::filesystem::temp_directory_path()};
@@ -111,6 +114,55 @@ TEST_P(ProcessEngineTest, ServesAGuestUntilTheVbdIsGone) {
   EXPECT_THAT(log(), HasSubstr(GetParam()));
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
   EXPECT_THAT(next_message(), HasSubstr("STOPPING=1"));
+}
+
+TEST_P(ProcessEngineTest, ServesFourQueuesAtOnce) {
+  serve("--engine\n" + std::string{GetParam()} + "\n",
+        {"FAKE_QUEUES=4", "FAKE_REQUESTS=250", "FAKE_END=gone"});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log(), HasSubstr("fake device: all right"));
+  EXPECT_THAT(log(), HasSubstr("4 queues"));
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  EXPECT_THAT(next_message(), HasSubstr("STOPPING=1"));
+}
+
+TEST_F(ProcessTest, ServesAsManyQueuesAsThereMayBe) {
+  serve("", {"FAKE_QUEUES=16", "FAKE_REQUESTS=60", "FAKE_END=gone"});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log(), HasSubstr("fake device: all right"));
+}
+
+TEST_F(ProcessTest, SigtermEndsAllQueues) {
+  serve("", {"FAKE_QUEUES=4", "FAKE_REQUESTS=100"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  ::kill(child, SIGTERM);
+  EXPECT_EQ(exit_code(), 0) << log();
+}
+
+TEST_F(ProcessTest, EachQueueHasADataThreadOfItsOwn) {
+  serve("", {"FAKE_QUEUES=3"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  std::vector<std::string> names;
+  for (const auto& task :
+       std::filesystem::directory_iterator{"/proc/" + std::to_string(child) + "/task"}) {
+    std::ifstream file{task.path() / "comm"};
+    std::string name;
+    std::getline(file, name);
+    names.push_back(name);
+  }
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"tapdisk-q0", "tapdisk-q1", "tapdisk-q2"}));
+}
+
+TEST_F(ProcessTest, AQueueThatCannotBeAttachedIsAFailedStart) {
+  serve("", {"FAKE_QUEUES=4", "FAKE_BAD_QUEUE=2", "FAKE_ATTACH_ERRNO=" + std::to_string(ENOMEM)});
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(), HasSubstr("vbd-1-2 queue 2: attach: Cannot allocate memory"));
+}
+
+TEST_F(ProcessTest, AQueueThatFailsEndsAllWithItsError) {
+  serve("", {"FAKE_QUEUES=4", "FAKE_BAD_QUEUE=3", "FAKE_RUN_ERRNO=" + std::to_string(EPROTO)});
+  EXPECT_EQ(exit_code(), 3) << log();
+  EXPECT_THAT(log(), HasSubstr("doorbell: Protocol error"));
 }
 
 TEST_F(ProcessTest, ServesWithoutDirectIoToo) {
@@ -145,6 +197,29 @@ TEST_F(ProcessTest, AnswersTapCtlAndStaysSmall) {
   EXPECT_EQ(stats["errors"], 0);
   RecordProperty("resident_kib", static_cast<int>(resident_kib()));
   if (!RUNS_SANITIZED) {
+    EXPECT_GT(resident_kib(), 1024);  // it is read at all
+    EXPECT_LT(resident_kib(), 16 * 1024);
+  }
+}
+
+TEST_F(ProcessTest, StaysSmallWithFourQueuesAndCountsThemAll) {
+  serve("", {"FAKE_QUEUES=4", "FAKE_REQUESTS=250"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  const Places places{directory.path(), directory.path()};
+  nlohmann::json stats;
+  for (int i = 0; i < 500 && stats["requests"] != 4 * 501; i++) {
+    const auto answer = ask_tapdisk(places, "vbd-1-2", R"({"cmd":"stats"})");
+    ASSERT_TRUE(answer) << answer.error().what;
+    stats = nlohmann::json::parse(*answer)["stats"];
+    ::usleep(10'000);
+  }
+  EXPECT_EQ(stats["requests"], 4 * 501);
+  EXPECT_EQ(stats["bytes_written"], 1000 * 4096);
+  ASSERT_EQ(stats["queues"].size(), 4u);
+  for (const auto& queue : stats["queues"]) EXPECT_EQ(queue["requests"], 501);
+  RecordProperty("resident_kib", static_cast<int>(resident_kib()));
+  if (!RUNS_SANITIZED) {
+    EXPECT_GT(resident_kib(), 1024);  // it is read at all
     EXPECT_LT(resident_kib(), 16 * 1024);
   }
 }

@@ -65,6 +65,15 @@ TEST_F(QueueTest, AnErrorIsTheReply) {
   EXPECT_THAT(done(3, -EIO), ElementsAre(error(3, -EIO)));
 }
 
+TEST_F(QueueTest, ADiscardRunsLikeAWrite) {
+  EXPECT_THAT(write(0), ElementsAre(StartData{0}));
+  EXPECT_THAT(arrive(RequestVerb::kDiscard, 255, 1 << 20), ElementsAre(StartData{255}));
+  EXPECT_THAT(barrier(1), IsEmpty());
+  EXPECT_THAT(arrive(RequestVerb::kDiscard, 2), IsEmpty());
+  EXPECT_THAT(done(0), ElementsAre(ok(0)));
+  EXPECT_THAT(done(255, -EOPNOTSUPP), ElementsAre(error(255, -EOPNOTSUPP), StartSync{}));
+}
+
 TEST_F(QueueTest, AFlushIsAnsweredOnlyAfterItsSync) {
   EXPECT_THAT(flush(0), ElementsAre(StartSync{}));
   EXPECT_THAT(synced(), ElementsAre(ok(0)));

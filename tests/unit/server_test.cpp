@@ -12,6 +12,7 @@
 
 #include "base/syscall.hpp"
 #include "tests/support/fake_module.hpp"
+#include "tests/support/open_image.hpp"
 #include "tests/support/temp_file.hpp"
 
 namespace tapdisk {
@@ -27,6 +28,7 @@ struct Wish {
   std::uint8_t op;
   std::uint64_t sector;
   std::vector<blktap_seg> segments;
+  std::uint64_t discard_sectors = 0;
 };
 
 // Has one wish at a time fulfilled, or as many as `depth`; then lets the vbd be removed.
@@ -40,9 +42,13 @@ struct ScriptedGuest final : FakeGuest {
     for (Slot slot = 0; slot < depth && !wishes.empty(); slot++) {
       if (!module->is_free(slot)) continue;
       const Wish wish = wishes.front();
+      if (!module->reserve(slot, static_cast<unsigned>(wish.segments.size()))) break;
       wishes.pop_front();
       if (prepare) prepare(slot, wish);
-      module->announce(slot, wish.op, wish.sector, wish.segments);
+      if (wish.op == BLKTAP_OP_DISCARD)
+        module->announce_discard(slot, wish.sector, wish.discard_sectors);
+      else
+        module->announce(slot, wish.op, wish.sector, wish.segments);
       in_flight++;
     }
     if (in_flight == 0 && wishes.empty() && at_end) at_end();
@@ -58,7 +64,7 @@ struct ScriptedGuest final : FakeGuest {
   std::function<void()> at_end;
 };
 
-const std::vector<blktap_seg> kPage{{0, 4096}};
+const std::vector<blktap_seg> kPage{{0, 0, 4096}};
 
 std::vector<std::string> logged;
 
@@ -69,7 +75,7 @@ class ServerTest : public ::testing::TestWithParam<EngineKind> {
     engine = std::move(*make_engine(GetParam()));
     ImageOptions options;
     options.path = path;
-    image = std::move(*open_image("raw", options, *engine));
+    image = std::move(*testing::open_raw(options, *engine));
     guest.module = &module;
     guest.at_end = [this] { source.remove(); };
     server.emplace(source, *image, *engine, errors, std::move(*make_eventfd()));
@@ -81,7 +87,7 @@ class ServerTest : public ::testing::TestWithParam<EngineKind> {
   ScriptedGuest guest;
   FakeSource source{module, guest};
   std::unique_ptr<Engine> engine;
-  std::unique_ptr<Image> image;
+  testing::ViewedImage image;
   ErrorLog errors{path, [](const std::string& line) { logged.push_back(line); }};
   std::optional<Server> server;
 };
@@ -107,6 +113,50 @@ TEST_P(ServerTest, AGuestReadsWhatItWrote) {
   EXPECT_THAT(guest.results, ElementsAre(0, 0, 0));
   EXPECT_EQ(server->counters().syncs.get(), 1u);
   EXPECT_EQ(server->counters().bytes_written.get(), 4096u);
+}
+
+TEST_P(ServerTest, AGuestDiscardsWhatItWrote) {
+  guest.wishes = {{BLKTAP_OP_WRITE, 8, kPage},
+                  {BLKTAP_OP_DISCARD, 0, {}, 2048},
+                  {BLKTAP_OP_READ, 8, kPage}};
+  guest.prepare = [&](Slot slot, const Wish& wish) {
+    if (wish.op == BLKTAP_OP_WRITE) std::memset(module.page(slot, false), 'w', 4096);
+    if (wish.op == BLKTAP_OP_READ) std::memset(module.page(slot, true), 'r', 4096);
+  };
+  guest.check = [&](Slot slot, std::size_t n) {
+    if (n == 2) {
+      EXPECT_EQ(module.page(slot, true)[4095], std::byte{0});
+    }
+  };
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ElementsAre(0, 0, 0));
+  EXPECT_EQ(server->counters().discards.get(), 1u);
+  EXPECT_EQ(server->counters().bytes_discarded.get(), 1u << 20);
+}
+
+TEST_P(ServerTest, ManyDiscardsAtOnceAreAllAnswered) {
+  guest.depth = BLKTAP_DEPTH_MAX;
+  for (std::uint64_t i = 0; i < 1000; i++)
+    guest.wishes.push_back({BLKTAP_OP_DISCARD, i * 2, {}, 2});
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ::testing::SizeIs(1000));
+  EXPECT_THAT(guest.results, ::testing::Each(0));
+}
+
+TEST_P(ServerTest, ARequestOf256SegmentsIsOneIo) {
+  const std::vector<blktap_seg> segments(BLKTAP_SEGS_MAX, blktap_seg{0, 0, 2048});
+  guest.wishes = {{BLKTAP_OP_WRITE, 16, segments}, {BLKTAP_OP_READ, 16, segments}};
+  guest.prepare = [&](Slot slot, const Wish& wish) {
+    for (unsigned i = 0; i < BLKTAP_SEGS_MAX && wish.op == BLKTAP_OP_WRITE; i++)
+      std::memset(module.page(slot, false, i), static_cast<int>(i), 2048);
+  };
+  guest.check = [&](Slot slot, std::size_t n) {
+    for (unsigned i = 0; i < BLKTAP_SEGS_MAX && n == 1; i++)
+      ASSERT_EQ(module.page(slot, true, i)[2047], std::byte(i));
+  };
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ElementsAre(0, 0));
+  EXPECT_EQ(server->counters().bytes_read.get(), 512u << 10);
 }
 
 TEST_P(ServerTest, TheVbdGoingAwayEndsIt) {

@@ -87,7 +87,7 @@ TEST_F(TapCtlTest, StatsShowBothSides) {
   add_vbd("vbd-2-51712", "2", "51712");
   auto control = Control::open(places.run_directory + "/vbd-2-51712.sock",
                                {[] { return std::string{R"({"engine":"io_uring","reads":5})"}; },
-                                [] {}});
+                                {}, [] {}});
   ASSERT_TRUE(control) << control.error().what;
   const auto module = read_statistics(places, "vbd-2-51712");
   ASSERT_TRUE(module);
@@ -102,6 +102,26 @@ TEST_F(TapCtlTest, StatsShowBothSides) {
   EXPECT_THAT(table, HasSubstr("io_uring"));
 }
 
+TEST_F(TapCtlTest, SeveralQueuesAreCountedTogetherAndEach) {
+  const Result<std::string> answer{
+      R"({"ok":true,"stats":{"requests":7,"queues":[)"
+      R"({"requests":5,"bytes_read":4096,"bytes_written":0,"errors":0},{"requests":2}]}})"};
+  const std::string table = stats_as_table("v", {}, answer);
+  EXPECT_THAT(table, HasSubstr("  queues                                  2\n"));
+  EXPECT_THAT(table, HasSubstr("  requests                                7\n"));
+  EXPECT_THAT(table, HasSubstr("  0                    5            4096               0"));
+  EXPECT_THAT(table, HasSubstr("  1                    2               -               -"));
+  EXPECT_EQ(nlohmann::json::parse(stats_as_json("v", {}, answer))["tapdisk"]["queues"].size(), 2u);
+}
+
+TEST_F(TapCtlTest, OneQueueIsNotListed) {
+  const Result<std::string> answer{
+      R"({"ok":true,"stats":{"requests":7,"queues":[{"requests":7}]}})"};
+  const std::string table = stats_as_table("v", {}, answer);
+  EXPECT_THAT(table, HasSubstr("  queues                                  1\n"));
+  EXPECT_THAT(table, Not(HasSubstr("bytes_read")));
+}
+
 TEST_F(TapCtlTest, StatsWithoutATapdiskSayWhy) {
   add_vbd("vbd-2-51712", "2", "51712");
   const auto module = read_statistics(places, "vbd-2-51712");
@@ -111,6 +131,18 @@ TEST_F(TapCtlTest, StatsWithoutATapdiskSayWhy) {
                   .is_null());
   EXPECT_THAT(stats_as_table("vbd-2-51712", *module, tapdisk),
               HasSubstr("none: tapdisk of vbd-2-51712: No such file or directory"));
+}
+
+TEST_F(TapCtlTest, ResizeSaysTheNewSizeOrWhyThereIsNone) {
+  const auto text = resize_as_text("v", std::string{R"({"ok":true,"sectors":2097152})"});
+  ASSERT_TRUE(text);
+  EXPECT_EQ(*text, "v: 2097152 sectors (1 GiB)\n");
+  EXPECT_EQ(resize_as_text("v", std::string{R"({"ok":false,"error":"/a: smaller"})"}).error().what,
+            "v: /a: smaller");
+  for (const char* garbage : {"[]", "x", "{}", R"({"sectors":-1})", R"({"error":5})"})
+    EXPECT_THAT(resize_as_text("v", std::string{garbage}).error().what,
+                HasSubstr("not understood"));
+  EXPECT_EQ(resize_as_text("v", Error{ENOENT, "none"}).error().what, "none");
 }
 
 TEST_F(TapCtlTest, AnAnswerThatIsNotUnderstoodIsNotShown) {

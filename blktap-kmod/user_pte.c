@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * User PTEs onto the guest's pages, as a PV host has them: Xen writes them, as a
+ * second grant map of the PTE itself, and Xen removes them. window.c decides
+ * which page may be seen when.
+ */
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+#include <xen/page.h>
+#include <asm/xen/hypercall.h>
+
+#include "blktap.h"
+
+#define USER_FLAGS \
+	(GNTMAP_host_map | GNTMAP_application_map | GNTMAP_contains_pte | \
+	 (1 << _GNTMAP_guest_avail0))
+
+static unsigned int user_flags(const struct blktap_window *window)
+{
+	return blktap_window_is_writable(window) ? USER_FLAGS : USER_FLAGS | GNTMAP_readonly;
+}
+
+/* Which of the page tables that the window lies in holds the PTE of a page. */
+static unsigned int table_of(const struct blktap_window *window, unsigned int page)
+{
+	return (blktap_window_address(window, page) >> PMD_SHIFT) - (window->start >> PMD_SHIFT);
+}
+
+/* A page table is one page, so its PTEs follow from where it lies. */
+static u64 pte_of(const struct blktap_window *window, unsigned int page)
+{
+	return window->table[table_of(window, page)] +
+		pte_index(blktap_window_address(window, page)) * sizeof(pte_t);
+}
+
+static int note_table(pte_t *pte, unsigned long address, void *data)
+{
+	u64 *table = data;
+
+	*table = arbitrary_virt_to_machine(pte).maddr - pte_index(address) * sizeof(pte_t);
+	return 0;
+}
+
+struct tables {
+	u64 address[BLKTAP_WINDOW_TABLES];
+	bool noted[BLKTAP_WINDOW_TABLES];
+};
+
+/* Notes where the page tables of a run lie, and makes them if there are none yet. */
+static int note_tables(struct blktap_window *window, struct blktap_run run, struct tables *tables)
+{
+	unsigned int last = table_of(window, run.first + run.count - 1);
+	unsigned long address = blktap_window_address(window, run.first);
+	unsigned int table;
+	int err = 0;
+
+	for (table = table_of(window, run.first); table <= last && !err; table++) {
+		if (!tables->noted[table])
+			err = apply_to_page_range(window->mm, address, PAGE_SIZE, note_table,
+						  &tables->address[table]);
+		tables->noted[table] = !err;
+		address = ALIGN(address + 1, PMD_SIZE);
+	}
+	return err;
+}
+
+/* The pages of a run that tapdisk may see and that have no user PTE yet: `op` of them. */
+static unsigned int add_maps(struct blktap_window *window, struct blktap_run run, unsigned int op)
+{
+	struct blktap_queue *queue = window->queue;
+	unsigned int page;
+
+	for (page = run.first; page < run.first + run.count; page++) {
+		if (!test_bit(page, window->exposed) || test_bit(page, window->live))
+			continue;
+		gnttab_set_map_op(&queue->windows.map[op], pte_of(window, page),
+				  user_flags(window), queue->segs[page].gref, queue->vbd->domid);
+		queue->windows.map[op++].status = GNTST_general_error;
+	}
+	return op;
+}
+
+/* Takes over the statuses of what add_maps() asked for. */
+static int judge_maps(struct blktap_window *window, struct blktap_run run, unsigned int *op)
+{
+	struct blktap_queue *queue = window->queue;
+	const struct gnttab_map_grant_ref *map;
+	unsigned int page;
+	int err = 0;
+
+	for (page = run.first; page < run.first + run.count; page++) {
+		if (!test_bit(page, window->exposed) || test_bit(page, window->live))
+			continue;
+		map = &queue->windows.map[(*op)++];
+		if (map->status != GNTST_okay) {
+			err = -EFAULT;
+			continue;
+		}
+		queue->windows.handle[page] = map->handle;
+		queue->slots[queue->slot_of[page]].shown = true;
+		set_bit(page, window->live);
+	}
+	return err;
+}
+
+/*
+ * Fills in the user PTEs of the pages in `runs` that this window may show and
+ * that are not filled yet: one hypercall for all of them. mmap_lock is held,
+ * for reading at least, and the VMA is known to be there.
+ *
+ * Page tables are made first, because nothing may be allocated under
+ * windows.lock. Where they lie is remembered until the notifier runs; if it
+ * ran in between, the addresses may be stale and are taken again.
+ */
+int blktap_user_pte_fill(struct blktap_window *window, const struct blktap_run *runs,
+			 unsigned int nr)
+{
+	struct blktap_windows *windows = &window->queue->windows;
+	struct blktap_vbd *vbd = window->queue->vbd;
+	struct tables tables;
+	unsigned long sequence;
+	unsigned int count = 0;
+	unsigned int op = 0;
+	unsigned int r;
+	int err = 0;
+
+	mutex_lock(&windows->populating);
+again:
+	sequence = mmu_interval_read_begin(&window->notifier);
+	mutex_lock(&windows->lock);
+	memcpy(tables.address, window->table, sizeof(tables.address));
+	memcpy(tables.noted, window->noted, sizeof(tables.noted));
+	mutex_unlock(&windows->lock);
+	for (r = 0; r < nr && !err; r++)
+		err = note_tables(window, runs[r], &tables);
+	if (err)
+		goto out;
+
+	mutex_lock(&windows->lock);
+	if (mmu_interval_read_retry(&window->notifier, sequence)) {
+		mutex_unlock(&windows->lock);
+		goto again;
+	}
+	memcpy(window->table, tables.address, sizeof(tables.address));
+	memcpy(window->noted, tables.noted, sizeof(tables.noted));
+	for (r = 0; r < nr; r++)
+		count = add_maps(window, runs[r], count);
+	if (count) {
+		gnttab_batch_map(windows->map, count);
+		blktap_count(vbd, hypercalls, 1);
+		blktap_count(vbd, user_map_ops, count);
+	}
+	for (r = 0; r < nr && op < count; r++)
+		if (judge_maps(window, runs[r], &op))
+			err = -EFAULT;
+	mutex_unlock(&windows->lock);
+out:
+	mutex_unlock(&windows->populating);
+	return err;
+}
+
+/*
+ * Adds a page to the unmap scratch, if it is live, and makes find_special_page
+ * deny it. windows.lock is held.
+ */
+void blktap_user_pte_withdraw(struct blktap_window *window, unsigned int *count, unsigned int page)
+{
+	struct blktap_windows *windows = &window->queue->windows;
+
+	if (test_and_clear_bit(page, window->live))
+		gnttab_set_unmap_op(&windows->unmap[(*count)++], pte_of(window, page),
+				    user_flags(window), windows->handle[page]);
+}
+
+/*
+ * The page table of a page may go away: new mappings must find it again. Other
+ * live pages of it, which keep it where it is, can still be withdrawn.
+ */
+void blktap_user_pte_forget(struct blktap_window *window, unsigned int page)
+{
+	window->noted[table_of(window, page)] = false;
+}
+
+/* Carries the scratch out. windows.lock is held; Xen flushes the TLBs. */
+void blktap_user_pte_clear(struct blktap_windows *windows, unsigned int count)
+{
+	struct blktap_vbd *vbd = container_of(windows, struct blktap_queue, windows)->vbd;
+	unsigned int i;
+	int err;
+
+	if (!count)
+		return;
+	err = HYPERVISOR_grant_table_op(GNTTABOP_unmap_grant_ref, windows->unmap, count);
+	blktap_count(vbd, hypercalls, 1);
+	blktap_count(vbd, user_unmap_ops, count);
+	for (i = 0; !err && i < count; i++)
+		err = windows->unmap[i].status;
+	/* Xen refuses only if the PTE is not the one it wrote: a bug of ours. */
+	WARN_ONCE(err, "blktap: vbd-%u-%u: user mappings could not be removed (%d)\n",
+		  vbd->domid, vbd->devid, err);
+}
+
+static int touch_pte(pte_t *pte, unsigned long address, void *data)
+{
+	return 0;
+}
+
+/*
+ * Takes and drops the locks of the page tables that hold the slot's PTEs, each
+ * once for a batch: `seen` has a bit for each.
+ */
+void blktap_user_pte_visit(struct mm_struct *mm, const struct blktap_window *window,
+			 const struct blktap_slot *slot, unsigned long *seen)
+{
+	unsigned int last = table_of(window, slot->first + slot->request.nr_segs - 1);
+	unsigned long address = blktap_window_address(window, slot->first);
+	unsigned int table;
+
+	for (table = table_of(window, slot->first); table <= last; table++) {
+		if (!__test_and_set_bit(table, seen))
+			apply_to_existing_page_range(mm, address, PAGE_SIZE, touch_pte, NULL);
+		address = ALIGN(address + 1, PMD_SIZE);
+	}
+}

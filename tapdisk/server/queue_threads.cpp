@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "server/queue_threads.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <cerrno>
+#include <system_error>
+
+#include "base/log.hpp"
+#include "base/syscall.hpp"
+
+namespace tapdisk {
+namespace {
+
+// The guest's disk may be what memory is being freed to: allocations of this thread must not wait
+// for writes that only it can finish. Needs CAP_SYS_RESOURCE; without it all else works.
+void become_io_flusher(bool say) {
+  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) && say)
+    log::info("not marked as an I/O flusher: {}", std::generic_category().message(errno));
+}
+
+// Signals are the control thread's; here they would only interrupt system calls.
+void block_signals() noexcept {
+  sigset_t all;
+  sigfillset(&all);
+  for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, fault);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+}
+
+}  // namespace
+
+QueueThread::~QueueThread() {
+  if (!thread_.joinable()) return;
+  go_.set_value(nullptr);
+  thread_.join();
+}
+
+Result<unsigned> QueueThread::open() {
+  try {
+    thread_ = std::thread{[this] { run(); }};
+  } catch (const std::system_error& error) {
+    return system_error("data thread", error.code().value());
+  }
+  return made_.get_future().get();
+}
+
+void QueueThread::serve(Failed failed) { go_.set_value(std::move(failed)); }
+
+void QueueThread::join() { thread_.join(); }
+
+void QueueThread::run() {
+  ::pthread_setname_np(::pthread_self(), fmt::format("tapdisk-q{}", queue_).c_str());
+  block_signals();
+  become_io_flusher(queue_ == 0);
+  made_.set_value(make_parts());
+  const Failed failed = go_.get_future().get();
+  if (!failed) return;
+  if (const Result<void> outcome = server_->run(); !outcome) failed(outcome.error());
+}
+
+Result<unsigned> QueueThread::make_parts() {
+  auto engine = make_engine(setting_.engine);
+  if (!engine) return engine.error();
+  engine_ = std::move(*engine);
+  auto image = setting_.image.view(*engine_);
+  if (!image) return image.error();
+  image_ = std::move(*image);
+  auto attached = attach_to_module(setting_.attach, image_->info(), queue_);
+  if (!attached) return attached.error();
+  source_ = std::move(attached->source);
+  auto stop = make_eventfd();
+  if (!stop) return stop.error();
+  server_.emplace(*source_, *image_, *engine_, setting_.errors, std::move(*stop));
+  return attached->queues;
+}
+
+Result<std::unique_ptr<QueueThreads>> QueueThreads::open(const QueueSetting& setting) {
+  std::unique_ptr<QueueThreads> made{new QueueThreads{setting}};
+  for (unsigned queue = 0, queues = 1; queue < queues; queue++) {
+    made->threads_.push_back(std::make_unique<QueueThread>(made->setting_, queue));
+    const Result<unsigned> opened = made->threads_.back()->open();
+    if (!opened) return opened.error();
+    if (queue == 0) queues = *opened;
+    // What the kernel refused once is not tried, and said, once for each queue.
+    if (made->engine() == "libaio") made->setting_.engine = EngineKind::kAio;
+  }
+  return made;
+}
+
+Result<void> QueueThreads::serve() {
+  for (const auto& thread : threads_)
+    thread->serve([this](const Error& error) { failed(error); });
+  for (const auto& thread : threads_) thread->join();
+  return outcome_;
+}
+
+void QueueThreads::failed(const Error& error) {
+  if (has_failed_.exchange(true)) return;
+  outcome_ = error;
+  stop();
+}
+
+void QueueThreads::stop() noexcept {
+  for (const auto& thread : threads_) thread->stop();
+}
+
+std::string QueueThreads::stats() const {
+  std::vector<QueueView> views;
+  for (const auto& thread : threads_) views.push_back(thread->view());
+  return stats_json(setting_.image.info(), views);
+}
+
+}  // namespace tapdisk

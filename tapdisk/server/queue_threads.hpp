@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The queues of one vbd. Each has an engine, a view of the image, a source and a server, and a data
+// thread "tapdisk-qN" that makes them and runs the server; the threads share nothing on the way of
+// a request.
+//
+//     open()    attaches queue 0, which says how many there are, then the others; no queue serves
+//               before all are attached
+//     serve()   lets them all go, and waits for the last
+//
+// The first queue that fails stops the others. The rest is for any thread.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/result.hpp"
+#include "image/image.hpp"
+#include "io/engine.hpp"
+#include "server/error_log.hpp"
+#include "server/server.hpp"
+#include "server/stats.hpp"
+#include "vbd/kmod_source.hpp"
+
+namespace tapdisk {
+
+// What all queues have in common. Outlives them.
+struct QueueSetting {
+  const AttachOptions& attach;
+  EngineKind engine = EngineKind::kAuto;
+  const OpenImage& image;
+  ErrorLog& errors;
+};
+
+class QueueThread {
+ public:
+  using Failed = std::function<void(const Error&)>;
+
+  QueueThread(const QueueSetting& setting, unsigned queue) : setting_(setting), queue_(queue) {}
+  // Ends the thread; one that was not let go never served.
+  ~QueueThread();
+
+  QueueThread(const QueueThread&) = delete;
+  QueueThread& operator=(const QueueThread&) = delete;
+
+  // Starts the thread and waits until it has made its parts. Gives the vbd's number of queues.
+  Result<unsigned> open();
+
+  // Lets it serve. `failed` is called in the thread if that ends in an error.
+  void serve(Failed failed);
+  void join();
+
+  Result<void> tell_size(std::uint64_t sectors) noexcept { return source_->tell_size(sectors); }
+  void stop() noexcept { server_->stop(); }
+  QueueView view() const noexcept { return {engine_.get(), source_.get(), &*server_}; }
+
+ private:
+  void run();
+  Result<unsigned> make_parts();
+
+  const QueueSetting& setting_;
+  unsigned queue_;
+  std::promise<Result<unsigned>> made_;
+  std::promise<Failed> go_;  // nothing: leave
+
+  // Destroyed from the last to the first, after a failure with I/O in flight: first of all the vbd
+  // gets its queue back; the image may be working on the server's operations.
+  std::unique_ptr<Engine> engine_;
+  std::optional<Server> server_;
+  std::unique_ptr<Image> image_;
+  std::unique_ptr<Source> source_;
+  std::thread thread_;
+};
+
+class QueueThreads {
+ public:
+  // Makes them all. The error is that of the first queue that cannot be made.
+  static Result<std::unique_ptr<QueueThreads>> open(const QueueSetting& setting);
+
+  // Until the vbd is gone, or stop() and nothing is in flight. The error is that of the first queue
+  // that failed.
+  Result<void> serve();
+
+  // Tells the guest how large the disk is now.
+  Result<void> tell_size(std::uint64_t sectors) noexcept {
+    return threads_.front()->tell_size(sectors);
+  }
+
+  void stop() noexcept;
+  unsigned count() const noexcept { return static_cast<unsigned>(threads_.size()); }
+  std::string_view engine() const noexcept { return threads_.front()->view().engine->name(); }
+  std::string stats() const;
+
+ private:
+  explicit QueueThreads(const QueueSetting& setting) : setting_(setting) {}
+  void failed(const Error& error);
+
+  QueueSetting setting_;
+  std::vector<std::unique_ptr<QueueThread>> threads_;
+  std::atomic<bool> has_failed_{false};
+  Result<void> outcome_;  // the failure; read when no thread is left
+};
+
+}  // namespace tapdisk
