@@ -31,7 +31,7 @@ int blktap_negotiate_offer(struct blktap_vbd *vbd)
 			     vbd->max_ring_order);
 }
 
-/* Absent means native, as xen-blkback has it. */
+/* Absent means native, as blkif.h has it (and xen-blkback has not). */
 static const struct blkif_abi *read_protocol(struct xenbus_device *dev)
 {
 	char *name = xenbus_read(XBT_NIL, dev->otherend, "protocol", NULL);

@@ -13,7 +13,7 @@ class Capacity {
   Capacity(std::uint64_t sectors = 0) noexcept : sectors_(sectors) {}
   Capacity(const Capacity& other) noexcept : sectors_(std::uint64_t{other}) {}
   Capacity& operator=(const Capacity& other) noexcept {
-    sectors_.store(other, std::memory_order_relaxed);
+    if (this != &other) sectors_.store(other, std::memory_order_relaxed);
     return *this;
   }
   ~Capacity() = default;

@@ -22,6 +22,11 @@
 namespace tapdisk {
 namespace {
 
+// What goes through the pipes, in both directions.
+struct Message {
+  ImageOp* op = nullptr;
+};
+
 int punch_hole(int fd, std::uint64_t offset, std::uint64_t bytes) noexcept {
   return retry_eintr([&] {
     return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -114,23 +119,25 @@ Discarder::~Discarder() {
 }
 
 void Discarder::start(ImageOp& op) noexcept {
-  ImageOp* const pointer = &op;
+  const Message message{&op};
   const auto written = retry_eintr([&] {
-    return ::write(asked_.in.get(), &pointer, sizeof(pointer));
+    return ::write(asked_.in.get(), &message, sizeof(message));
   });
-  check(written == sizeof(pointer));
+  check(written == sizeof(message));
 }
 
 void Discarder::run() noexcept {
   ::pthread_setname_np(::pthread_self(), "discard");
-  ImageOp* op = nullptr;
-  while (retry_eintr([&] { return ::read(asked_.out.get(), &op, sizeof(op)); }) == sizeof(op)) {
+  Message message;
+  while (retry_eintr([&] {
+           return ::read(asked_.out.get(), &message, sizeof(message));
+         }) == sizeof(message)) {
     if (over_) return;
-    op->result = discard(*op);
+    message.op->result = discard(*message.op);
     // The pipe orders the result before the data thread's look at it.
     const auto written =
-        retry_eintr([&] { return ::write(done_.in.get(), &op, sizeof(op)); });
-    check(written == sizeof(op));
+        retry_eintr([&] { return ::write(done_.in.get(), &message, sizeof(message)); });
+    check(written == sizeof(message));
   }
 }
 
@@ -141,18 +148,18 @@ int Discarder::discard(const ImageOp& op) const noexcept {
   return retry_eintr([&] { return ::ioctl(fd_, BLKDISCARD, range.data()); });
 }
 
-// Pointers are written whole, so they are read whole.
+// Messages are written whole, so they are read whole.
 void Discarder::io_finished(Io& io) noexcept {
   check(io.result > 0);
-  std::array<ImageOp*, kSlotsMax> ops;
+  std::array<Message, kSlotsMax> messages;
   const auto bytes = retry_eintr([&] {
-    return ::read(done_.out.get(), ops.data(), sizeof(ops));
+    return ::read(done_.out.get(), messages.data(), sizeof(messages));
   });
   engine_.start(watch_);
   if (bytes == -EAGAIN) return;
-  check(bytes > 0 && bytes % static_cast<ssize_t>(sizeof(ImageOp*)) == 0);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(bytes) / sizeof(ImageOp*); i++)
-    client_.discard_finished(*ops[i], ops[i]->result);
+  check(bytes > 0 && bytes % static_cast<ssize_t>(sizeof(Message)) == 0);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(bytes) / sizeof(Message); i++)
+    client_.discard_finished(*messages[i].op, messages[i].op->result);
 }
 
 }  // namespace tapdisk

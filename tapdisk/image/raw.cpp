@@ -74,7 +74,7 @@ class RawFile final : public OpenImage {
   }
 
   Result<std::uint64_t> grow() override {
-    const Result<std::uint64_t> now = find_capacity(file_.get(), path_, info_.sector_size);
+    Result<std::uint64_t> now = find_capacity(file_.get(), path_, info_.sector_size);
     if (!now) return now;
     if (*now < info_.sectors)
       return plain_error(path_, "has become smaller than the disk, which keeps its size", EINVAL);

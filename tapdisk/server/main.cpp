@@ -36,7 +36,7 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
 // In this order: what the guest asks for when it has been told must be served.
 Result<std::uint64_t> resize(OpenImage& image, QueueThreads& queues) {
   const std::uint64_t before = image.info().sectors;
-  const Result<std::uint64_t> now = image.grow();
+  Result<std::uint64_t> now = image.grow();
   if (!now) return now;
   if (const Result<void> told = queues.tell_size(*now); !told) return told.error();
   if (*now != before) log::info("the disk has grown from {} to {} sectors", before, *now);
