@@ -56,7 +56,11 @@ struct Indirect {
 
 // The operation of the response. For an indirect request it is the inner one: Linux' blkfront takes
 // its disk offline when it finds another.
-inline std::uint8_t answered_as(const Request& request) { return request.operation; }
+inline std::uint8_t answered_as(const Request& request)
+{
+    // Where a direct request has its number of segments, an indirect one has its inner operation.
+    return request.operation == BLKIF_OP_INDIRECT ? request.nr_segments : request.operation;
+}
 inline std::uint8_t answered_as(const Discard& request) { return request.operation; }
 inline std::uint8_t answered_as(const Indirect& request) { return request.indirect_op; }
 
