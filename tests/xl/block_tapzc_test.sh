@@ -75,6 +75,7 @@ case_owner_of_a_stub_domain_is_its_target() {
 case_owner_of_a_local_attach_is_dom0() {
     mkdir "$bus"/devices/vbd-0-51712
     ln -s ../../drivers/blktap "$bus"/devices/vbd-0-51712/driver
+    mv "$t/sys/class/blktap/$vbd" "$t"/sys/class/blktap/vbd-0-51712
     store backend/vbd/0/51712/state 2
     store backend/vbd/0/51712/mode r
     store backend/vbd/0/51712/params "$image"
@@ -282,7 +283,7 @@ case_old_tapdisk_that_does_not_die() {
     touch "$t/deaf" "$t/undead"
     run add
     same hotplug-error "an earlier tapdisk of $vbd does not end" "$(stored hotplug-error)"
-    expect_not_started
+    same starts 1 "$(grep -c '^start' "$t/systemctl.log")"
     [[ ! -e $t/run/blktap/$vbd.args ]]
 }
 
@@ -291,6 +292,13 @@ case_old_tapdisk_is_replaced() {
     run add
     expect_attached
     grep -q "^stop --no-block $unit" "$t/systemctl.log"
+    same starts 2 "$(grep -c '^start' "$t/systemctl.log")"
+}
+
+case_tapdisk_that_does_not_attach() {
+    rm -r "$t/sys/class"
+    run add
+    expect_refused "tapdisk has started, but does not serve $vbd"
 }
 
 case_remove_stops() {

@@ -14,12 +14,20 @@ prepare() {
     mkdir -p "$t"/bin "$t"/store "$t"/unit "$t"/run/systemd/system "$t"/img
     bus=$t/sys/bus/xen-backend
     mkdir -p "$bus"/devices/$vbd "$bus"/drivers/vbd "$bus"/drivers/blktap
+    mkdir -p "$t"/sys/class/blktap/$vbd
+    echo 0 >"$t"/sys/class/blktap/$vbd/tapdisk_pid
     ln -s ../../drivers/blktap "$bus/devices/$vbd/driver"
 
     stub xenstore-read <<'END'
 [[ $1 == -R ]] || exit 9
 [[ -f $t/store/$2 ]] || exit 1
 cat "$t/store/$2"
+END
+    stub xenstore-ls <<'END'
+cd "$t/store/$1" 2>/dev/null || exit 1
+for key in *; do
+    [[ -f $key ]] && printf '%s = "%s"\n' "$key" "$(cat "$key")"
+done
 END
     stub xenstore-write <<'END'
 [[ $1 == -R && ! -e $t/store_fails ]] || exit 9
@@ -35,8 +43,9 @@ echo "$*" >>"$t/systemctl.log"
 case $* in
 "show --property="*) cat "$t/unit/$(sed 's/.*--property=\([^ ]*\).*/\1/' <<<"$*")" 2>/dev/null ;;
 "start "*) [[ ! -e $t/on_start ]] || . "$t/on_start"
+    grep -qsx active "$t/unit/ActiveState" || echo 4711 >"$t/pid"
     echo active >"$t/unit/ActiveState"
-    echo 4711 >"$t/unit/MainPID" ;;
+    [[ ! -e $t/pid ]] || cp "$t/pid" "$t"/sys/class/blktap/*/tapdisk_pid 2>/dev/null || : ;;
 "stop --no-block "*) [[ -e $t/deaf ]] || echo inactive >"$t/unit/ActiveState" ;;
 "kill --signal=KILL "*) [[ -e $t/undead ]] || echo failed >"$t/unit/ActiveState" ;;
 "reset-failed "*) sed -i s/failed/inactive/ "$t/unit/ActiveState" 2>/dev/null
