@@ -28,9 +28,12 @@ Load::Load(const Disk& disk, Frontend& frontend, const Options& options)
 {
     std::iota(free_.begin(), free_.end(), 0u);
     std::iota(free_units_.begin(), free_units_.end(), 0u);
+    // What is granted for good may be mapped for writing, whatever it is for.
+    const auto access = frontend.shape().persistent ? xen::Pages::Access::read_write
+                                                    : xen::Pages::Access::read_only;
     if (options_.mixed || options_.segments > BLKIF_SEGS_PER_REQUEST)
         for (Place& place : places_)
-            place.descriptors = std::make_unique<Descriptors>(options_.segments);
+            place.descriptors = std::make_unique<Descriptors>(options_.segments, access);
     if (free_units_.size() <= places_.size())
         throw std::logic_error("the disk is too small for this load");
 }
