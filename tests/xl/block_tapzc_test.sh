@@ -42,6 +42,21 @@ case_readonly_cdrom_removable_and_defaults() {
 --cdrom --removable --engine libaio" "$(args)"
 }
 
+case_options_may_depend_on_the_disk() {
+    mkdir -p "$t/etc/default"
+    cat >"$t/etc/default/blktap" <<'END'
+[[ $image == */disk.img && $vbd == vbd-3-* && $domid == 3 ]] && TAPDISK_OPTIONS=--no-discard
+END
+    run add
+    same "last argument" --no-discard "$(tail -1 "$t/run/blktap/$vbd.args")"
+    echo '[[ $image == */other.img ]] && TAPDISK_OPTIONS=--no-discard' >"$t/etc/default/blktap"
+    run remove
+    store backend/vbd/3/51712/hotplug-status ""
+    run add
+    expect_attached
+    same "last argument" 1f0e2d3c-0000-0000-0000-00000000abcd "$(tail -1 "$t/run/blktap/$vbd.args")"
+}
+
 case_image_path_is_canonical_and_may_hold_anything() {
     local odd=$t/img/$'a b,c:d\\x41 \xc3\xbc "'\''$(true).img'
     echo data >"$odd"
