@@ -2,13 +2,13 @@
 /*
  * The module's own header: its objects, and who does what in which context.
  *
- * A request's way:  guest_ring (fetch, judge) -> grant (map) -> window (expose)
- * -> user_ring (announce) -> tapdisk -> user_ring (collect) -> window (revoke)
+ * A request's way:  guest_ring (fetch, judge) -> grant (map) -> expose
+ * -> user_ring (announce) -> tapdisk -> user_ring (collect) -> expose (revoke)
  * -> grant (unmap) -> guest_ring (answer). queue.c is the line through them.
  *
  * Locks, outermost first:
  *   vbd.lock              xenbus state, attach, connect, close
- *   queue.lock            rings, slots and pages; several in order of index
+ *   queue.lock            rings, slots and pages; one at a time
  *   mmap_lock             of the process that mapped the windows
  *   windows.populating    one filler of user PTEs at a time; may allocate
  *   windows.lock          what is visible to user space; a leaf that the mmu
@@ -36,7 +36,7 @@
 #include "ring/slot.h"
 #include "stats.h"
 
-#define BLKTAP_WINDOW_BYTES  (BLKTAP_PAGES * PAGE_SIZE)
+#define BLKTAP_WINDOW_BYTES  (BLKTAP_WINDOW_PAGES * PAGE_SIZE)
 /* Page tables that a window can lie in, whatever its alignment. */
 #define BLKTAP_WINDOW_TABLES (BLKTAP_WINDOW_BYTES / PMD_SIZE + 1)
 
@@ -52,8 +52,8 @@ struct blktap_window {
 	/* under windows.lock */
 	struct mm_struct *mm;            /* NULL: not mapped                          */
 	unsigned long start;             /* user address                              */
-	DECLARE_BITMAP(exposed, BLKTAP_PAGES); /* pages that tapdisk may see here     */
-	DECLARE_BITMAP(live, BLKTAP_PAGES);    /* of these, those with a user PTE     */
+	DECLARE_BITMAP(exposed, BLKTAP_WINDOW_PAGES); /* pages that tapdisk may see here */
+	DECLARE_BITMAP(live, BLKTAP_WINDOW_PAGES);    /* of these, those with a user PTE */
 	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
 	bool noted[BLKTAP_WINDOW_TABLES]; /* whether that holds for new mappings      */
 	/* under mmap_lock for writing */
@@ -72,14 +72,14 @@ static inline unsigned long blktap_window_address(const struct blktap_window *wi
 	return window->start + page * PAGE_SIZE;
 }
 
-/* Number of the page at `address`, or BLKTAP_PAGES if it lies outside the window. */
+/* Number of the page at `address`, or BLKTAP_WINDOW_PAGES if it lies outside the window. */
 static inline unsigned int blktap_window_page(const struct blktap_window *window,
 					      unsigned long address)
 {
-	return min_t(unsigned long, (address - window->start) / PAGE_SIZE, BLKTAP_PAGES);
+	return min_t(unsigned long, (address - window->start) / PAGE_SIZE, BLKTAP_WINDOW_PAGES);
 }
 
-/* Pages of one request, from one on. */
+/* Consecutive pages. */
 struct blktap_run {
 	u16 first;
 	u16 count;
@@ -106,6 +106,41 @@ struct blktap_slot {
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
+};
+
+static inline struct blktap_run blktap_run_of(const struct blktap_slot *slot)
+{
+	return (struct blktap_run){ slot->first, slot->request.nr_segs };
+}
+
+enum blktap_grant_state {
+	BLKTAP_GRANT_NEW,                /* about to be mapped, in this batch          */
+	BLKTAP_GRANT_MAPPED,
+	BLKTAP_GRANT_BAD,                /* Xen would not map it                       */
+};
+
+/* A grant that stays mapped: persistent.c. */
+struct blktap_persistent_grant {
+	struct list_head node;           /* persistent.free, unused or leaving; none while used */
+	struct hlist_node hash;          /* of persistent.buckets                      */
+	grant_ref_t ref;
+	u16 users;                       /* segments of requests under way             */
+	u8 state;                        /* enum blktap_grant_state                    */
+};
+
+struct blktap_persistent {
+	bool on;                         /* this frontend uses them                    */
+	bool full;                       /* one found no room                          */
+	bool dropping;                   /* all have to go                             */
+	bool counted;                    /* and are one use of the queue until then    */
+	unsigned int limit;
+	unsigned int count;              /* that are not free                          */
+	struct list_head free;
+	struct list_head unused;         /* the least recently used first              */
+	struct list_head leaving;        /* out of sight, but perhaps held by some I/O */
+	struct hlist_head *buckets;      /* by grant reference                         */
+	struct blktap_persistent_grant *grants; /* BLKTAP_PERSISTENT_MAX; NULL: never offered */
+	DECLARE_BITMAP(fresh, BLKTAP_PERSISTENT_MAX); /* not in the window yet         */
 };
 
 /* The guest's ring. */
@@ -144,22 +179,25 @@ struct blktap_queue {
 	struct blktap_guest_ring guest;
 	struct blktap_user_ring user;
 	struct blktap_windows windows;
+	struct blktap_persistent persistent;
 
 	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
 	struct slot_state *states;       /* of the slots                               */
 	struct list_head free;
 	struct list_head done;           /* answered or revoked, not yet unmapped      */
-	unsigned int in_use;
+	unsigned int in_use;             /* slots; and one while persistent grants leave */
 	u64 arrivals;
 
 	/*
 	 * The queue's pages, which stand for the guest's. A request takes a run of
-	 * them, so page, segment and place in the window have one number.
+	 * them, so page, segment and place in the window have one number. Behind
+	 * them are those of persistent grants, which segments may use instead.
 	 */
-	struct page **pages;             /* BLKTAP_PAGES; NULL until attached          */
-	struct blkif_segment *segs;      /* what the page is for; kmalloc: Xen writes it */
-	u16 *slot_of;                    /* whose it is                                */
-	grant_handle_t *handle;          /* of the kernel's mapping                    */
+	struct page **pages;             /* BLKTAP_WINDOW_PAGES; NULL until attached   */
+	struct blkif_segment *segs;      /* BLKTAP_PAGES; kmalloc: Xen writes it       */
+	u16 *page_of;                    /* which page the segment uses                */
+	u16 *slot_of;                    /* whose the segment is                       */
+	grant_handle_t *handle;          /* of the kernel's mapping of the page        */
 	DECLARE_BITMAP(taken, BLKTAP_PAGES);
 	struct gnttab_map_grant_ref *map;     /* scratch */
 	struct gnttab_unmap_grant_ref *unmap; /* scratch */
@@ -217,6 +255,7 @@ extern unsigned int blktap_max_pages;
 extern unsigned int blktap_max_queues;
 extern unsigned int blktap_max_ring_order;
 extern unsigned int blktap_max_indirect;
+extern unsigned int blktap_max_persistent;
 
 /* claim.c: process context */
 int blktap_claim_start(struct xenbus_driver *driver);
@@ -235,6 +274,7 @@ struct blktap_frontend_keys {
 	unsigned int queues;
 	unsigned int ring_pages;
 	const struct blkif_abi *abi;
+	bool persistent;
 	struct {
 		grant_ref_t refs[BLKIF_RING_PAGES_MAX];
 		evtchn_port_t event_channel;
@@ -258,13 +298,15 @@ extern const struct file_operations blktap_chardev_operations;
 
 /* queue.c: process context */
 int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index);
-int blktap_queue_alloc_pages(struct blktap_queue *queue);
+int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent);
 void blktap_queue_free(struct blktap_queue *queue);
 int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
 void blktap_queue_finish(struct blktap_queue *queue);          /* queue.lock held */
 void blktap_queue_revoke(struct blktap_queue *queue);          /* queue.lock held */
 void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
 void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot);
+void blktap_queue_leave(struct blktap_queue *queue);
+bool blktap_queue_waits(const struct blktap_queue *queue);
 void blktap_queue_forget_tapdisk(struct blktap_queue *queue);
 void blktap_queue_wake(struct blktap_queue *queue);            /* any context     */
 
@@ -281,16 +323,40 @@ bool blktap_guest_arm(struct blktap_queue *queue);
 /* grant.c: kernel mappings of the guest's pages. queue.lock held */
 void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots);
 void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots);
+void blktap_grant_add_unmap(struct blktap_queue *queue, unsigned int *count, unsigned int page);
+void blktap_grant_unmap_added(struct blktap_queue *queue, unsigned int count);
 void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *slots);
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot);
 
-/* window.c: user mappings of the same pages */
+/* persistent.c: grants that stay mapped. queue.lock held */
+void blktap_persistent_init(struct blktap_queue *queue);
+int blktap_persistent_alloc(struct blktap_queue *queue);
+void blktap_persistent_free(struct blktap_queue *queue);
+void blktap_persistent_start(struct blktap_queue *queue, bool on);
+unsigned int blktap_persistent_get(struct blktap_queue *queue, grant_ref_t ref,
+				   unsigned int otherwise, bool *is_new);
+enum blktap_grant_state blktap_persistent_state(struct blktap_queue *queue, unsigned int page);
+void blktap_persistent_mapped(struct blktap_queue *queue, unsigned int page, bool good);
+void blktap_persistent_put(struct blktap_queue *queue, unsigned int page);
+void blktap_persistent_settle(struct blktap_queue *queue);
+void blktap_persistent_drop(struct blktap_queue *queue);
+
+static inline bool blktap_page_is_persistent(unsigned int page)
+{
+	return page >= BLKTAP_PAGES;
+}
+
+/* expose.c: which of them tapdisk sees. queue.lock held */
+void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
+void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
+void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent);
+
+/* window.c: the VMAs in which it does */
 int blktap_window_init(struct blktap_queue *queue);
 void blktap_window_free(struct blktap_queue *queue);
 int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, int which);
 bool blktap_window_owned_by(struct blktap_queue *queue, const struct mm_struct *mm);
-void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
-void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_window_is_mapped(struct blktap_window *window, struct mm_struct *mm);
 
 /* user_pte.c: how a page gets and loses its place in a window. windows.lock held, but to fill */
 int blktap_user_pte_fill(struct blktap_window *window, const struct blktap_run *runs,
@@ -300,7 +366,7 @@ void blktap_user_pte_withdraw(struct blktap_window *window, unsigned int *count,
 void blktap_user_pte_forget(struct blktap_window *window, unsigned int page);
 void blktap_user_pte_clear(struct blktap_windows *windows, unsigned int count);
 void blktap_user_pte_visit(struct mm_struct *mm, const struct blktap_window *window,
-			   const struct blktap_slot *slot, unsigned long *seen);
+			   struct blktap_run run, unsigned long *seen);
 
 /* user_ring.c: everything that tapdisk can see, but the window. queue.lock held */
 int blktap_user_init(struct blktap_queue *queue);

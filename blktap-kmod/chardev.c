@@ -122,6 +122,8 @@ static int limit_flags(const struct blktap_vbd *vbd, struct blktap_attach *attac
 	if ((attach->disk_flags & BLKTAP_DISK_READ_ONLY) ||
 	    !xenbus_read_unsigned(node, "discard-enable", 1))
 		attach->disk_flags &= ~(BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE);
+	if (!READ_ONCE(blktap_max_persistent))
+		attach->disk_flags &= ~BLKTAP_DISK_PERSISTENT;
 	return 0;
 }
 
@@ -159,7 +161,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 		return err;
 	if ((queue->index || vbd->state == BLKTAP_CONNECTED) && !is_same_disk(vbd, attach))
 		return -ESTALE;
-	err = blktap_queue_alloc_pages(queue);
+	err = blktap_queue_alloc_pages(queue, attach->disk_flags & BLKTAP_DISK_PERSISTENT);
 	if (err)
 		return err;
 
@@ -220,20 +222,14 @@ static struct blktap_queue *queue_of(const struct file *file)
 /* vbd.lock is held. */
 static int resize_locked(struct blktap_vbd *vbd, u64 sectors)
 {
-	struct blktap_queue *queue;
-
 	if (!vbd->xenbus)
 		return -ENODEV;
 	if (sectors < vbd->disk.sectors || sectors % (vbd->disk.sector_size / RING_SECTOR_SIZE))
 		return -EINVAL;
 	if (sectors == vbd->disk.sectors)
 		return 0;
-	/* Queues may be judging requests by it. */
-	blktap_for_each_queue(vbd, queue)
-		mutex_lock_nested(&queue->lock, queue->index);
-	vbd->disk.sectors = sectors;
-	blktap_for_each_queue(vbd, queue)
-		mutex_unlock(&queue->lock);
+	/* Queues may be judging requests by it: right by the old size and by the new. */
+	WRITE_ONCE(vbd->disk.sectors, sectors);
 	return blktap_xenbus_tell_size(vbd);
 }
 

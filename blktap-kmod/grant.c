@@ -12,14 +12,15 @@
 
 #include "blktap.h"
 
-static unsigned int map_flags(const struct blktap_slot *slot)
+static unsigned int map_flags(const struct blktap_slot *slot, unsigned int page)
 {
-	/* What the guest writes to disk it grants read-only. */
-	return blkif_op_writes(slot->request.op) ?
+	/* What the guest writes to disk it grants read-only, unless it will be used again. */
+	return blkif_op_writes(slot->request.op) && !blktap_page_is_persistent(page) ?
 		GNTMAP_host_map | GNTMAP_readonly : GNTMAP_host_map;
 }
 
-static void unmap_pages(struct blktap_queue *queue, unsigned int count)
+/* Carries out what blktap_grant_add_unmap() has gathered. */
+void blktap_grant_unmap_added(struct blktap_queue *queue, unsigned int count)
 {
 	unsigned int i;
 	int err;
@@ -44,7 +45,8 @@ static unsigned long kernel_address(const struct blktap_queue *queue, unsigned i
 	return (unsigned long)pfn_to_kaddr(page_to_pfn(queue->pages[page]));
 }
 
-static void add_unmap(struct blktap_queue *queue, unsigned int *count, unsigned int page)
+/* Adds a page that nobody references to those to be unmapped: `count` of them so far. */
+void blktap_grant_add_unmap(struct blktap_queue *queue, unsigned int *count, unsigned int page)
 {
 	gnttab_set_unmap_op(&queue->unmap[*count], kernel_address(queue, page), GNTMAP_host_map,
 			    queue->handle[page]);
@@ -60,26 +62,77 @@ static void refuse_grant(struct blktap_queue *queue, struct blktap_slot *slot, g
 			    queue->vbd->domid, queue->vbd->devid, ref, status);
 }
 
-/*
- * Takes over what the hypercall said about one slot: `op` are its operations.
- * A slot with a page that Xen would not map gets an error status, and the
- * pages that were mapped are added to the batch to be unmapped.
- */
-static void judge_slot(struct blktap_queue *queue, struct blktap_slot *slot,
-		       const struct gnttab_map_grant_ref *op, unsigned int *failed)
+/* The slot needs its pages no more: persistent ones stay, the others join the batch. */
+static void release_page(struct blktap_queue *queue, unsigned int *count, unsigned int page)
 {
-	unsigned int i;
+	if (blktap_page_is_persistent(page))
+		blktap_persistent_put(queue, page);
+	else
+		blktap_grant_add_unmap(queue, count, page);
+}
 
-	for (i = 0; i < slot->request.nr_segs; i++) {
-		queue->handle[slot->first + i] = op[i].handle;
-		if (op[i].status != GNTST_okay && slot->status == BLKIF_RSP_OKAY)
-			refuse_grant(queue, slot, op[i].ref, op[i].status);
+/* What has become of one segment's page. `op` goes on if the page had an operation of its own. */
+static s16 judge_page(struct blktap_queue *queue, unsigned int page, unsigned int *op)
+{
+	const struct gnttab_map_grant_ref *map = &queue->map[*op];
+
+	if (blktap_page_is_persistent(page)) {
+		if (blktap_persistent_state(queue, page) != BLKTAP_GRANT_NEW)
+			return blktap_persistent_state(queue, page) == BLKTAP_GRANT_BAD ?
+				GNTST_general_error : GNTST_okay;
+		blktap_persistent_mapped(queue, page, map->status == GNTST_okay);
+	}
+	(*op)++;
+	queue->handle[page] = map->handle;
+	return map->status;
+}
+
+/*
+ * Takes over what the hypercall said about one slot, whose operations begin at
+ * `op`. A slot with a page that Xen would not map gets an error status, and
+ * the pages that were mapped for it are added to the batch to be unmapped.
+ */
+static void judge_slot(struct blktap_queue *queue, struct blktap_slot *slot, unsigned int *op,
+		       unsigned int *failed)
+{
+	unsigned int end = slot->first + slot->request.nr_segs;
+	DECLARE_BITMAP(mapped, BLKTAP_SEGS_MAX);
+	unsigned int seg;
+	s16 status;
+
+	for (seg = slot->first; seg < end; seg++) {
+		status = judge_page(queue, queue->page_of[seg], op);
+		__assign_bit(seg - slot->first, mapped, status == GNTST_okay);
+		if (status != GNTST_okay && slot->status == BLKIF_RSP_OKAY)
+			refuse_grant(queue, slot, queue->segs[seg].gref, status);
 	}
 	if (slot->status == BLKIF_RSP_OKAY)
 		return;
-	for (i = 0; i < slot->request.nr_segs; i++)
-		if (op[i].status == GNTST_okay)
-			add_unmap(queue, failed, slot->first + i);
+	for (seg = slot->first; seg < end; seg++)
+		if (test_bit(seg - slot->first, mapped) ||
+		    blktap_page_is_persistent(queue->page_of[seg]))
+			release_page(queue, failed, queue->page_of[seg]);
+}
+
+/* Adds the map operations that the slot needs: one for each page that is not mapped already. */
+static void add_maps(struct blktap_queue *queue, struct blktap_slot *slot, unsigned int *count)
+{
+	unsigned int end = slot->first + slot->request.nr_segs;
+	unsigned int page;
+	unsigned int seg;
+	bool is_new;
+
+	for (seg = slot->first; seg < end; seg++) {
+		page = blktap_persistent_get(queue, queue->segs[seg].gref, seg, &is_new);
+		queue->page_of[seg] = page;
+		if (!is_new)
+			continue;
+		gnttab_set_map_op(&queue->map[*count], kernel_address(queue, page),
+				  map_flags(slot, page), queue->segs[seg].gref, queue->vbd->domid);
+		/* Stands if the hypercall is not carried out at all. */
+		queue->map[*count].status = GNTST_general_error;
+		queue->batch[(*count)++] = queue->pages[page];
+	}
 }
 
 /*
@@ -92,35 +145,20 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
 	unsigned int count = 0;
 	unsigned int failed = 0;
 	unsigned int op = 0;
-	unsigned int page;
 
-	list_for_each_entry(slot, slots, node) {
-		if (slot->status != BLKIF_RSP_OKAY)
-			continue;
-		for (page = slot->first; page < slot->first + slot->request.nr_segs; page++) {
-			gnttab_set_map_op(&queue->map[count], kernel_address(queue, page),
-					  map_flags(slot), queue->segs[page].gref,
-					  queue->vbd->domid);
-			/* Stands if the hypercall is not carried out at all. */
-			queue->map[count].status = GNTST_general_error;
-			queue->batch[count++] = queue->pages[page];
-		}
+	list_for_each_entry(slot, slots, node)
+		if (slot->status == BLKIF_RSP_OKAY)
+			add_maps(queue, slot, &count);
+	if (count) {
+		/* Each operation has its own status: the result of the whole says nothing new. */
+		(void)gnttab_map_refs(queue->map, NULL, queue->batch, count);
+		blktap_count(queue->vbd, hypercalls, 1);
+		blktap_count(queue->vbd, kernel_map_ops, count);
 	}
-	if (!count)
-		return;
-
-	/* Each operation has its own status, so the result of the whole says nothing new. */
-	(void)gnttab_map_refs(queue->map, NULL, queue->batch, count);
-	blktap_count(queue->vbd, hypercalls, 1);
-	blktap_count(queue->vbd, kernel_map_ops, count);
-
-	list_for_each_entry(slot, slots, node) {
-		if (slot->status != BLKIF_RSP_OKAY)
-			continue;
-		judge_slot(queue, slot, &queue->map[op], &failed);
-		op += slot->request.nr_segs;
-	}
-	unmap_pages(queue, failed);
+	list_for_each_entry(slot, slots, node)
+		if (slot->status == BLKIF_RSP_OKAY)
+			judge_slot(queue, slot, &op, &failed);
+	blktap_grant_unmap_added(queue, failed);
 }
 
 /* Unmaps the pages of all `slots`, which nobody references any more. */
@@ -128,12 +166,12 @@ void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
 	unsigned int count = 0;
-	unsigned int page;
+	unsigned int seg;
 
 	list_for_each_entry(slot, slots, node)
-		for (page = slot->first; page < slot->first + slot->request.nr_segs; page++)
-			add_unmap(queue, &count, page);
-	unmap_pages(queue, count);
+		for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
+			release_page(queue, &count, queue->page_of[seg]);
+	blktap_grant_unmap_added(queue, count);
 }
 
 /* Segments are copied in a few operations at a time; a run of them lies in two pages at most. */
@@ -213,10 +251,10 @@ void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *sl
  */
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
-	unsigned int page;
+	unsigned int seg;
 
-	for (page = slot->first; page < slot->first + slot->request.nr_segs; page++)
-		if (page_count(queue->pages[page]) > 1)
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
+		if (page_count(queue->pages[queue->page_of[seg]]) > 1)
 			return true;
 	return false;
 }

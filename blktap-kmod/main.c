@@ -14,7 +14,7 @@ struct workqueue_struct *blktap_workqueue;
 unsigned int blktap_max_pages = 1024 * BLKTAP_PAGES;
 module_param_named(max_pages, blktap_max_pages, uint, 0644);
 MODULE_PARM_DESC(max_pages,
-		 "guest pages mapped at most, over all disks (each queue of a disk reserves 1024); a disk that would pass it is refused");
+		 "guest pages mapped at most, over all disks (each queue of a disk reserves 1024, and 1024 more for persistent grants); a disk that would pass it is refused");
 
 /* 0: one for each CPU, up to four. */
 unsigned int blktap_max_queues;
@@ -31,6 +31,11 @@ unsigned int blktap_max_indirect = BLKTAP_SEGS_MAX;
 module_param_named(max_indirect_segments, blktap_max_indirect, uint, 0644);
 MODULE_PARM_DESC(max_indirect_segments,
 		 "segments offered to a frontend for one request, 0 (none but direct ones) to 256 (default)");
+
+unsigned int blktap_max_persistent = BLKTAP_PERSISTENT_MAX;
+module_param_named(max_persistent_grants, blktap_max_persistent, uint, 0644);
+MODULE_PARM_DESC(max_persistent_grants,
+		 "grants that a queue keeps mapped at most, for disks that offer it, up to 1024 (default); 0: none does");
 
 static bool serving;
 

@@ -121,6 +121,8 @@ struct blktap_frontend_keys *blktap_negotiate_read(const struct blktap_vbd *vbd)
 		return ERR_PTR(-ENOMEM);
 	keys->queues = queues;
 	keys->ring_pages = 1u << order;
+	keys->persistent = (vbd->disk_flags & BLKTAP_DISK_PERSISTENT) &&
+		xenbus_read_unsigned(dir, "feature-persistent", 0);
 	err = read_all_queue_keys(dev, keys);
 	if (!err) {
 		keys->abi = read_protocol(dev);
@@ -150,6 +152,7 @@ static int write_disk_in(struct xenbus_transaction xbt, const struct blktap_vbd 
 {
 	const char *node = vbd->xenbus->nodename;
 	unsigned int flush = !!(vbd->disk_flags & BLKTAP_DISK_FLUSH);
+	unsigned int persistent = !!(vbd->disk_flags & BLKTAP_DISK_PERSISTENT);
 	unsigned int info = 0;
 
 	if (vbd->disk_flags & BLKTAP_DISK_CDROM)
@@ -161,7 +164,7 @@ static int write_disk_in(struct xenbus_transaction xbt, const struct blktap_vbd 
 	return xenbus_printf(xbt, node, "feature-flush-cache", "%u", flush) ?:
 	       xenbus_printf(xbt, node, "feature-barrier", "%u", flush) ?:
 	       write_discard(xbt, vbd) ?:
-	       xenbus_printf(xbt, node, "feature-persistent", "0") ?:
+	       xenbus_printf(xbt, node, "feature-persistent", "%u", persistent) ?:
 	       xenbus_printf(xbt, node, "sectors", "%llu", vbd->disk.sectors) ?:
 	       xenbus_printf(xbt, node, "sector-size", "%u", vbd->disk.sector_size) ?:
 	       xenbus_printf(xbt, node, "physical-sector-size", "%u", vbd->physical_sector_size) ?:

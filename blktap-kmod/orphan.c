@@ -67,11 +67,11 @@ void blktap_orphan_work(struct work_struct *work)
 		/* A request may have stayed on the ring for want of the slots just freed. */
 		blktap_queue_wake(queue);
 	}
-	if (list_empty(&queue->done))
+	if (!blktap_queue_waits(queue))
 		queue->backoff = 0;
 	else
 		queue->backoff = clamp(queue->backoff * 2, 1u, (unsigned int)BACKOFF_MAX);
-	if (again || !list_empty(&queue->done))
+	if (again || blktap_queue_waits(queue))
 		blktap_orphan_kick(queue);
 	last = queue->zombie && !queue->in_use;
 	if (last)

@@ -29,6 +29,8 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	unsigned int i;
 	int err;
 
+	/* The scratch of a batch serves both kinds of pages. */
+	BUILD_BUG_ON(BLKTAP_PERSISTENT_MAX > BLKTAP_PAGES);
 	queue->vbd = vbd;
 	queue->index = index;
 	mutex_init(&queue->lock);
@@ -37,17 +39,19 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	init_waitqueue_head(&queue->wait);
 	init_waitqueue_head(&queue->idle);
 	INIT_DELAYED_WORK(&queue->work, blktap_orphan_work);
+	blktap_persistent_init(queue);
 
 	queue->slots = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->slots), GFP_KERNEL);
 	queue->states = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->states), GFP_KERNEL);
 	queue->segs = kcalloc(BLKTAP_PAGES, sizeof(*queue->segs), GFP_KERNEL);
+	queue->page_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->page_of), GFP_KERNEL);
 	queue->slot_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->slot_of), GFP_KERNEL);
-	queue->handle = kvcalloc(BLKTAP_PAGES, sizeof(*queue->handle), GFP_KERNEL);
+	queue->handle = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*queue->handle), GFP_KERNEL);
 	queue->map = kvcalloc(BLKTAP_PAGES, sizeof(*queue->map), GFP_KERNEL);
 	queue->unmap = kvcalloc(BLKTAP_PAGES, sizeof(*queue->unmap), GFP_KERNEL);
 	queue->batch = kvcalloc(BLKTAP_PAGES, sizeof(*queue->batch), GFP_KERNEL);
-	if (!queue->slots || !queue->states || !queue->segs || !queue->slot_of ||
-	    !queue->handle || !queue->map || !queue->unmap || !queue->batch)
+	if (!queue->slots || !queue->states || !queue->segs || !queue->page_of ||
+	    !queue->slot_of || !queue->handle || !queue->map || !queue->unmap || !queue->batch)
 		return -ENOMEM;
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
 		queue->slots[i].index = i;
@@ -57,42 +61,61 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	return err ?: blktap_user_init(queue);
 }
 
-/*
- * Reserves the pages that stand for the guest's. On Debian's kernels they are
- * address space without memory behind it. -ENOSPC: max_pages would be passed.
- */
-int blktap_queue_alloc_pages(struct blktap_queue *queue)
+/* -ENOSPC: max_pages would be passed. */
+static int reserve_pages(struct page **pages, unsigned int count)
 {
-	struct page **pages;
 	int err;
 
-	if (queue->pages)
-		return 0;
-	if (atomic_add_return(BLKTAP_PAGES, &pages_in_use) > (int)blktap_max_pages) {
-		err = -ENOSPC;
-		goto no_room;
+	err = atomic_add_return(count, &pages_in_use) > (int)READ_ONCE(blktap_max_pages) ?
+		-ENOSPC : gnttab_alloc_pages(count, pages);
+	if (err) {
+		atomic_sub(count, &pages_in_use);
+		memset(pages, 0, count * sizeof(*pages));
 	}
-	pages = kvcalloc(BLKTAP_PAGES, sizeof(*pages), GFP_KERNEL);
-	err = pages ? gnttab_alloc_pages(BLKTAP_PAGES, pages) : -ENOMEM;
-	if (err)
-		goto no_pages;
-	queue->pages = pages;
-	return 0;
-
-no_pages:
-	kvfree(pages);
-no_room:
-	atomic_sub(BLKTAP_PAGES, &pages_in_use);
 	return err;
+}
+
+static void give_pages_back(struct page **pages, unsigned int count)
+{
+	gnttab_free_pages(count, pages);
+	atomic_sub(count, &pages_in_use);
+}
+
+/*
+ * Reserves the pages that stand for the guest's. On Debian's kernels they are
+ * address space without memory behind it. Idempotent. -ENOSPC: max_pages would
+ * be passed.
+ */
+int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent)
+{
+	struct page **pages = queue->pages;
+	int err;
+
+	if (!pages) {
+		pages = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*pages), GFP_KERNEL);
+		err = pages ? reserve_pages(pages, BLKTAP_PAGES) : -ENOMEM;
+		if (err) {
+			kvfree(pages);
+			return err;
+		}
+		queue->pages = pages;
+	}
+	if (persistent && !pages[BLKTAP_PAGES]) {
+		err = blktap_persistent_alloc(queue);
+		return err ?: reserve_pages(pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
+	}
+	return 0;
 }
 
 /* No slot is in use and no process has anything of the queue mapped. */
 void blktap_queue_free(struct blktap_queue *queue)
 {
 	if (queue->pages) {
-		gnttab_free_pages(BLKTAP_PAGES, queue->pages);
-		atomic_sub(BLKTAP_PAGES, &pages_in_use);
+		give_pages_back(queue->pages, BLKTAP_PAGES);
+		if (queue->pages[BLKTAP_PAGES])
+			give_pages_back(queue->pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
 	}
+	blktap_persistent_free(queue);
 	kvfree(queue->pages);
 	blktap_user_free(queue);
 	blktap_window_free(queue);
@@ -101,6 +124,7 @@ void blktap_queue_free(struct blktap_queue *queue)
 	kvfree(queue->map);
 	kvfree(queue->handle);
 	kvfree(queue->slot_of);
+	kvfree(queue->page_of);
 	kfree(queue->segs);
 	kvfree(queue->states);
 	kvfree(queue->slots);
@@ -164,6 +188,17 @@ void blktap_queue_forget_tapdisk(struct blktap_queue *queue)
 			blktap_queue_give_back(queue, &queue->slots[i]);
 }
 
+/* One use of the queue has ended. */
+void blktap_queue_leave(struct blktap_queue *queue)
+{
+	if (--queue->in_use)
+		return;
+	wake_up(&queue->idle);
+	/* Closing waits for this. After removal nobody does: the work item may be gone. */
+	if (!queue->taking && !queue->gone)
+		blktap_xenbus_kick(queue->vbd);
+}
+
 /* Answers the guest and frees the slot, which is in some list and has no page mapped. */
 void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 {
@@ -180,12 +215,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	} else {
 		free_slot(queue, slot);
 	}
-	if (--queue->in_use == 0) {
-		wake_up(&queue->idle);
-		/* Closing waits for this. After removal nobody does: the work item may be gone. */
-		if (!queue->taking && !queue->gone)
-			blktap_xenbus_kick(vbd);
-	}
+	blktap_queue_leave(queue);
 }
 
 /* Whether the slot's pages are free, or become so before `deadline`, which the first wait sets. */
@@ -202,20 +232,13 @@ static bool settled(const struct blktap_queue *queue, const struct blktap_slot *
 	return true;
 }
 
-/*
- * Brings the slots in queue.done to their end, as one batch. Those whose pages
- * are still referenced (I/O of a process that died or lied) stay, and the
- * worker comes back for them: nothing here waits for I/O.
- */
-void blktap_queue_finish(struct blktap_queue *queue)
+static void finish_done(struct blktap_queue *queue)
 {
 	ktime_t deadline = 0;
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	LIST_HEAD(ready);
 
-	if (list_empty(&queue->done))
-		return;
 	blktap_window_revoke(queue, &queue->done);
 	list_for_each_entry_safe(slot, next, &queue->done, node)
 		if (settled(queue, slot, &deadline))
@@ -226,7 +249,25 @@ void blktap_queue_finish(struct blktap_queue *queue)
 	list_for_each_entry_safe(slot, next, &ready, node)
 		blktap_queue_answer(queue, slot);
 	blktap_guest_publish(queue);
+}
+
+/* Whether some I/O still holds pages that have to go. */
+bool blktap_queue_waits(const struct blktap_queue *queue)
+{
+	return !list_empty(&queue->done) || !list_empty(&queue->persistent.leaving);
+}
+
+/*
+ * Brings the slots in queue.done to their end, as one batch. Those whose pages
+ * are still referenced (I/O of a process that died or lied) stay, and the
+ * worker comes back for them: nothing here waits for I/O.
+ */
+void blktap_queue_finish(struct blktap_queue *queue)
+{
 	if (!list_empty(&queue->done))
+		finish_done(queue);
+	blktap_persistent_settle(queue);
+	if (blktap_queue_waits(queue))
 		blktap_orphan_kick(queue);
 }
 

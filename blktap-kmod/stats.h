@@ -28,6 +28,9 @@
 	X(kernel_unmap_ops)                                                       \
 	X(user_map_ops)       /* grants mapped into a window                    */ \
 	X(user_unmap_ops)                                                         \
+	X(persistent_hits)    /* segments whose grant was mapped already        */ \
+	X(persistent_maps)    /* grants mapped to stay                          */ \
+	X(persistent_unmaps)                                                      \
 	X(grant_copy_ops)     /* of segments of indirect requests               */ \
 	X(hypercalls)         /* grant-table calls, each for many grants        */ \
 	X(runs)               /* doorbells of tapdisk                           */ \

@@ -64,6 +64,12 @@ static int note_tables(struct blktap_window *window, struct blktap_run run, stru
 	return err;
 }
 
+static grant_ref_t gref_of(const struct blktap_queue *queue, unsigned int page)
+{
+	return blktap_page_is_persistent(page) ?
+		queue->persistent.grants[page - BLKTAP_PAGES].ref : queue->segs[page].gref;
+}
+
 /* The pages of a run that tapdisk may see and that have no user PTE yet: `op` of them. */
 static unsigned int add_maps(struct blktap_window *window, struct blktap_run run, unsigned int op)
 {
@@ -74,7 +80,7 @@ static unsigned int add_maps(struct blktap_window *window, struct blktap_run run
 		if (!test_bit(page, window->exposed) || test_bit(page, window->live))
 			continue;
 		gnttab_set_map_op(&queue->windows.map[op], pte_of(window, page),
-				  user_flags(window), queue->segs[page].gref, queue->vbd->domid);
+				  user_flags(window), gref_of(queue, page), queue->vbd->domid);
 		queue->windows.map[op++].status = GNTST_general_error;
 	}
 	return op;
@@ -97,7 +103,8 @@ static int judge_maps(struct blktap_window *window, struct blktap_run run, unsig
 			continue;
 		}
 		queue->windows.handle[page] = map->handle;
-		queue->slots[queue->slot_of[page]].shown = true;
+		if (!blktap_page_is_persistent(page))
+			queue->slots[queue->slot_of[page]].shown = true;
 		set_bit(page, window->live);
 	}
 	return err;
@@ -206,17 +213,17 @@ static int touch_pte(pte_t *pte, unsigned long address, void *data)
 }
 
 /*
- * Takes and drops the locks of the page tables that hold the slot's PTEs, each
+ * Takes and drops the locks of the page tables that hold the run's PTEs, each
  * once for a batch: `seen` has a bit for each.
  */
 void blktap_user_pte_visit(struct mm_struct *mm, const struct blktap_window *window,
-			 const struct blktap_slot *slot, unsigned long *seen)
+			   struct blktap_run run, unsigned long *seen)
 {
-	unsigned int last = table_of(window, slot->first + slot->request.nr_segs - 1);
-	unsigned long address = blktap_window_address(window, slot->first);
+	unsigned int last = table_of(window, run.first + run.count - 1);
+	unsigned long address = blktap_window_address(window, run.first);
 	unsigned int table;
 
-	for (table = table_of(window, slot->first); table <= last; table++) {
+	for (table = table_of(window, run.first); table <= last; table++) {
 		if (!__test_and_set_bit(table, seen))
 			apply_to_existing_page_range(mm, address, PAGE_SIZE, touch_pte, NULL);
 		address = ALIGN(address + 1, PMD_SIZE);

@@ -68,6 +68,7 @@ void blktap_user_layout(struct blktap_attach *attach)
 	attach->descriptors_bytes = DESCRIPTOR_BYTES;
 	attach->commands_bytes = COMMAND_BYTES;
 	attach->window_bytes = BLKTAP_WINDOW_BYTES;
+	attach->window_pages = BLKTAP_WINDOW_PAGES;
 }
 
 void blktap_user_state(struct blktap_queue *queue, u32 state)
@@ -97,13 +98,13 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 	const struct blkif_request *request = &slot->request;
 	struct blktap_req *ring = queue->user.descriptors + REQUESTS_AT;
 	struct blktap_seg *table = queue->user.descriptors + SEGMENTS_AT;
-	unsigned int page;
+	unsigned int seg;
 
-	for (page = slot->first; page < slot->first + request->nr_segs; page++)
-		table[page] = (struct blktap_seg) {
-			.page = page,
-			.offset = queue->segs[page].offset,
-			.length = queue->segs[page].length,
+	for (seg = slot->first; seg < slot->first + request->nr_segs; seg++)
+		table[seg] = (struct blktap_seg) {
+			.page = queue->page_of[seg],
+			.offset = queue->segs[seg].offset,
+			.length = queue->segs[seg].length,
 		};
 	ring[queue->user.announced++ % BLKTAP_DEPTH_MAX] = (struct blktap_req) {
 		.sector = request->sector,

@@ -29,17 +29,11 @@
 #include "blktap.h"
 #include "compat.h"
 
-static struct blktap_window *window_for(struct blktap_queue *queue, const struct blktap_slot *slot)
-{
-	return &queue->windows.window[blkif_op_writes(slot->request.op) ?
-				      BLKTAP_WINDOW_RO : BLKTAP_WINDOW_RW];
-}
-
 /*
  * Whether the window's VMA is in `mm`, whose mmap_lock is held. window.mm alone
  * does not tell: munmap lets go of the write lock before it calls close.
  */
-static bool is_mapped(struct blktap_window *window, struct mm_struct *mm)
+bool blktap_window_is_mapped(struct blktap_window *window, struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;
 
@@ -47,136 +41,6 @@ static bool is_mapped(struct blktap_window *window, struct mm_struct *mm)
 		return false;
 	vma = vma_lookup(mm, window->start);
 	return vma && vma->vm_private_data == window;
-}
-
-/* How many requests are filled in with one hypercall. */
-#define RUNS_MAX 64
-
-static void prefault(struct blktap_window *window, const struct list_head *slots)
-{
-	struct blktap_run runs[RUNS_MAX];
-	struct blktap_slot *slot;
-	unsigned int nr = 0;
-
-	list_for_each_entry(slot, slots, node) {
-		if (slot->window != window)
-			continue;
-		runs[nr++] = (struct blktap_run){ slot->first, slot->request.nr_segs };
-		if (nr == RUNS_MAX) {
-			blktap_user_pte_fill(window, runs, nr);
-			nr = 0;
-		}
-	}
-	if (nr)
-		blktap_user_pte_fill(window, runs, nr);
-}
-
-/*
- * Shows the slots' pages to tapdisk: at once if it asked for that, else at the
- * first touch. queue.lock is held; the context is tapdisk's.
- *
- * A page that cannot be shown is no error here: tapdisk's access fails then,
- * and it answers the request accordingly.
- */
-void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
-{
-	struct blktap_windows *windows = &queue->windows;
-	struct blktap_slot *slot;
-	int which;
-
-	mutex_lock(&windows->lock);
-	list_for_each_entry(slot, slots, node) {
-		if (!slot->request.nr_segs)
-			continue;
-		slot->window = window_for(queue, slot);
-		bitmap_set(slot->window->exposed, slot->first, slot->request.nr_segs);
-	}
-	mutex_unlock(&windows->lock);
-	if (!queue->prefault)
-		return;
-
-	mmap_read_lock(current->mm);
-	for (which = 0; which < BLKTAP_WINDOWS; which++)
-		if (is_mapped(&windows->window[which], current->mm))
-			prefault(&windows->window[which], slots);
-	mmap_read_unlock(current->mm);
-}
-
-static bool any_exposed(const struct list_head *slots)
-{
-	const struct blktap_slot *slot;
-
-	list_for_each_entry(slot, slots, node)
-		if (slot->window)
-			return true;
-	return false;
-}
-
-static struct mm_struct *get_mm(struct blktap_windows *windows)
-{
-	struct mm_struct *mm = NULL;
-	int which;
-
-	mutex_lock(&windows->lock);
-	for (which = 0; which < BLKTAP_WINDOWS && !mm; which++)
-		mm = windows->window[which].mm;
-	if (mm && !mmget_not_zero(mm))
-		mm = NULL;
-	mutex_unlock(&windows->lock);
-	return mm;
-}
-
-/* Denies the slot's pages and adds those with a user PTE to the unmap scratch. */
-static void withdraw(struct blktap_slot *slot, unsigned int *count)
-{
-	struct blktap_window *window = slot->window;
-	unsigned int page;
-
-	if (!window)
-		return;
-	bitmap_clear(window->exposed, slot->first, slot->request.nr_segs);
-	for (page = slot->first; page < slot->first + slot->request.nr_segs; page++)
-		blktap_user_pte_withdraw(window, count, page);
-}
-
-/*
- * Takes the slots' pages away from tapdisk. After it no new reference to them
- * can be taken through the window, and blktap_grant_referenced() tells the
- * truth. queue.lock is held, in any process.
- *
- * get_user_pages asks find_special_page and takes its reference under the page
- * table lock, so taking that lock once per table after the bits are cleared
- * makes every reference that was still granted visible. If the process or the
- * VMA is gone, so is every such walk: they hold mm_users and mmap_lock.
- */
-void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
-{
-	struct blktap_windows *windows = &queue->windows;
-	unsigned long seen[BLKTAP_WINDOWS] = { 0 };
-	struct mm_struct *mm;
-	struct blktap_slot *slot;
-	unsigned int count = 0;
-
-	if (!any_exposed(slots))
-		return;
-	mm = get_mm(windows);
-	if (mm)
-		mmap_read_lock(mm);
-	mutex_lock(&windows->lock);
-	list_for_each_entry(slot, slots, node)
-		withdraw(slot, &count);
-	list_for_each_entry(slot, slots, node) {
-		if (mm && slot->shown && is_mapped(slot->window, mm))
-			blktap_user_pte_visit(mm, slot->window, slot, &seen[slot->window->which]);
-		slot->window = NULL;
-		slot->shown = false;
-	}
-	blktap_user_pte_clear(windows, count);
-	mutex_unlock(&windows->lock);
-	if (mm) {
-		mmap_read_unlock(mm);
-		mmput_async(mm);
-	}
 }
 
 /* The kernel is about to change user PTEs in `range`: Xen must have removed its own before. */
@@ -206,19 +70,18 @@ static bool invalidate(struct mmu_interval_notifier *notifier,
 
 static const struct mmu_interval_notifier_ops notifier_ops = { .invalidate = invalidate };
 
-/* The run of the request that a page belongs to, if the window may show it. */
+/* What may be shown with a page: the run of its request, or the one persistent page. */
 static bool find_run(struct blktap_window *window, unsigned int page, struct blktap_run *run)
 {
 	struct blktap_queue *queue = window->queue;
-	const struct blktap_slot *slot;
 	bool found;
 
 	mutex_lock(&queue->windows.lock);
 	found = test_bit(page, window->exposed);
-	if (found) {
-		slot = &queue->slots[queue->slot_of[page]];
-		*run = (struct blktap_run){ slot->first, slot->request.nr_segs };
-	}
+	if (found && blktap_page_is_persistent(page))
+		*run = (struct blktap_run){ page, 1 };
+	else if (found)
+		*run = blktap_run_of(&queue->slots[queue->slot_of[page]]);
 	mutex_unlock(&queue->windows.lock);
 	return found;
 }
@@ -234,7 +97,7 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	if (vmf->vma->vm_mm != window->mm)
 		return VM_FAULT_SIGBUS;
 	page = blktap_window_page(window, vmf->address);
-	if (page >= BLKTAP_PAGES)
+	if (page >= BLKTAP_WINDOW_PAGES)
 		return VM_FAULT_SIGBUS;
 	blktap_count(window->queue->vbd, window_faults, 1);
 	if (!find_run(window, page, &run) || blktap_user_pte_fill(window, &run, 1))
@@ -248,7 +111,7 @@ static struct page *find_special_page(struct vm_area_struct *vma, unsigned long 
 	struct blktap_window *window = vma->vm_private_data;
 	unsigned int page = blktap_window_page(window, address);
 
-	if (page >= BLKTAP_PAGES || !test_bit(page, window->live))
+	if (page >= BLKTAP_WINDOW_PAGES || !test_bit(page, window->live))
 		return NULL;
 	return window->queue->pages[page];
 }
@@ -374,9 +237,10 @@ int blktap_window_init(struct blktap_queue *queue)
 		windows->window[which].queue = queue;
 		windows->window[which].which = which;
 	}
-	windows->handle = kvcalloc(BLKTAP_PAGES, sizeof(*windows->handle), GFP_KERNEL);
+	windows->handle = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*windows->handle), GFP_KERNEL);
 	windows->map = kvcalloc(BLKTAP_PAGES, sizeof(*windows->map), GFP_KERNEL);
-	windows->unmap = kvcalloc(BLKTAP_PAGES, sizeof(*windows->unmap), GFP_KERNEL);
+	/* A munmap takes all of a window away at once. */
+	windows->unmap = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*windows->unmap), GFP_KERNEL);
 	return windows->handle && windows->map && windows->unmap ? 0 : -ENOMEM;
 }
 

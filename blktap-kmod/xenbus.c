@@ -43,13 +43,16 @@ void blktap_xenbus_kick(struct blktap_vbd *vbd)
 	mod_delayed_work(blktap_workqueue, &vbd->work, 0);
 }
 
-static void disconnect_all(struct blktap_vbd *vbd)
+typedef void queue_fn(struct blktap_queue *queue);
+
+/* Under each queue's lock. */
+static void for_all_queues(struct blktap_vbd *vbd, queue_fn *act)
 {
 	struct blktap_queue *queue;
 
 	blktap_for_each_queue(vbd, queue) {
 		mutex_lock(&queue->lock);
-		blktap_guest_disconnect(queue);
+		act(queue);
 		mutex_unlock(&queue->lock);
 	}
 }
@@ -65,6 +68,7 @@ static int connect_rings(struct blktap_vbd *vbd, struct blktap_frontend_keys *ke
 		mutex_lock(&queue->lock);
 		err = blktap_guest_connect(queue, keys->queue[i].refs, keys->ring_pages,
 					   keys->queue[i].event_channel, keys->abi);
+		blktap_persistent_start(queue, keys->persistent);
 		mutex_unlock(&queue->lock);
 	}
 	return err;
@@ -136,7 +140,7 @@ void blktap_xenbus_connect(struct blktap_vbd *vbd)
 	return;
 
 disconnect:
-	disconnect_all(vbd);
+	for_all_queues(vbd, blktap_guest_disconnect);
 	WRITE_ONCE(vbd->nr_connected, 0);
 broken:
 	vbd->frontend_ready = false;
@@ -152,17 +156,6 @@ static void stop_taking(struct blktap_vbd *vbd, u32 state)
 		mutex_lock(&queue->lock);
 		queue->taking = false;
 		tell(queue, state);
-		mutex_unlock(&queue->lock);
-	}
-}
-
-static void revoke_all(struct blktap_vbd *vbd)
-{
-	struct blktap_queue *queue;
-
-	blktap_for_each_queue(vbd, queue) {
-		mutex_lock(&queue->lock);
-		blktap_queue_revoke(queue);
 		mutex_unlock(&queue->lock);
 	}
 }
@@ -205,8 +198,9 @@ static void cut_off(struct blktap_vbd *vbd)
 	xenbus_dev_fatal(vbd->xenbus, -EPROTO,
 			 "the frontend's request index runs past its ring; disk closed");
 	stop_taking(vbd, BLKTAP_STATE_CLOSING);
-	revoke_all(vbd);
-	disconnect_all(vbd);
+	for_all_queues(vbd, blktap_queue_revoke);
+	for_all_queues(vbd, blktap_persistent_drop);
+	for_all_queues(vbd, blktap_guest_disconnect);
 	set_state(vbd, BLKTAP_ERROR);
 }
 
@@ -215,7 +209,7 @@ static void finish_closing(struct blktap_vbd *vbd)
 {
 	struct blktap_queue *queue;
 
-	disconnect_all(vbd);
+	for_all_queues(vbd, blktap_guest_disconnect);
 	WRITE_ONCE(vbd->nr_connected, 0);
 	set_state(vbd, BLKTAP_CLOSED);
 	if (xenbus_dev_is_online(vbd->xenbus)) {
@@ -241,7 +235,10 @@ void blktap_xenbus_work(struct work_struct *work)
 		goto out;
 
 	if (!is_idle(vbd) && time_after(jiffies, vbd->close_by))
-		revoke_all(vbd);
+		for_all_queues(vbd, blktap_queue_revoke);
+	/* No request is served any more: the grants that stayed mapped go, too. */
+	if (is_idle(vbd))
+		for_all_queues(vbd, blktap_persistent_drop);
 	if (is_idle(vbd))
 		finish_closing(vbd);
 	else
@@ -369,8 +366,9 @@ static void remove(struct xenbus_device *dev)
 	blktap_for_each_queue(vbd, queue)
 		WRITE_ONCE(queue->gone, true);
 	stop_taking(vbd, BLKTAP_STATE_GONE);
-	revoke_all(vbd);
-	disconnect_all(vbd);
+	for_all_queues(vbd, blktap_queue_revoke);
+	for_all_queues(vbd, blktap_persistent_drop);
+	for_all_queues(vbd, blktap_guest_disconnect);
 	vbd->xenbus = NULL;
 	mutex_unlock(&vbd->lock);
 	cancel_delayed_work_sync(&vbd->work);

@@ -119,10 +119,12 @@ static inline __u32 blkif_entry_u32(const struct blkif_entry *entry, __u32 at)
 static inline enum blkif_verdict blkif_judge_range(__u64 sector, __u64 sectors,
 						   const struct blkif_disk *disk)
 {
+	const __u64 end = disk->sectors; /* which may grow at any time */
+
 	if ((sector | sectors) & (disk->sector_size / RING_SECTOR_SIZE - 1))
 		return BLKIF_MISALIGNED;
 	/* Subtracting on the right keeps a huge sector number from wrapping round. */
-	if (sector > disk->sectors || sectors > disk->sectors - sector)
+	if (sector > end || sectors > end - sector)
 		return BLKIF_OUT_OF_RANGE;
 	return BLKIF_VALID;
 }

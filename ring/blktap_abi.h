@@ -30,10 +30,15 @@
  * the guest's ring until the guest has its answer, and a run of consecutive
  * entries of the segment table, one for each piece of its data. An entry names
  * a page of the window and the bytes in it; the pages of a run are consecutive
- * where the data is. The pages are the guest's own, visible only while
- * tapdisk owns the slot: an access outside that time is a SIGBUS, an O_DIRECT
- * I/O to it ends with EFAULT. The windows must be mapped as a whole with
- * MAP_SHARED, and all calls must come from the process that mapped them.
+ * where the data is, but for those that are persistent. The pages are the
+ * guest's own, visible only while tapdisk owns the slot: an access outside that
+ * time is a SIGBUS, an O_DIRECT I/O to it ends with EFAULT. The windows must be
+ * mapped as a whole with MAP_SHARED, and all calls must come from the process
+ * that mapped them.
+ *
+ * Pages from blktap_attach.pages on are persistent grants: they lie in window
+ * RW whatever the request does, stay visible between requests, and are in no
+ * order. There are some only if BLKTAP_DISK_PERSISTENT was agreed.
  *
  * BLKTAP_IOC_RUN is the one doorbell of both directions, and the module works
  * only inside it, in tapdisk's own context: it takes tapdisk's commands,
@@ -53,14 +58,16 @@
 #include <linux/ioctl.h>
 
 /* Raised by any change that an older peer could misread. A mismatch refuses the attach. */
-#define BLKTAP_ABI_VERSION 2u
+#define BLKTAP_ABI_VERSION 3u
 
 #define BLKTAP_MAGIC 0x70617462u /* "btap" */
 
 /* Bounds that both sides may rely on when they size their tables. All of one queue. */
 #define BLKTAP_DEPTH_MAX       256u  /* slots                                            */
 #define BLKTAP_SEGS_MAX        256u  /* pieces of one request                            */
-#define BLKTAP_PAGES           1024u /* pages of a window, entries of the segment table  */
+#define BLKTAP_PAGES           1024u /* pages for requests, entries of the segment table */
+#define BLKTAP_PERSISTENT_MAX  1024u /* and for persistent grants, behind those          */
+#define BLKTAP_WINDOW_PAGES    (BLKTAP_PAGES + BLKTAP_PERSISTENT_MAX)
 #define BLKTAP_COMMANDS        256u  /* entries of the command ring                      */
 #define BLKTAP_QUEUES_MAX      16u   /* queues of a vbd                                  */
 
@@ -85,7 +92,8 @@
 #define BLKTAP_DISK_BUFFERED   (1u << 4) /* the page cache copies: data is counted as copied    */
 #define BLKTAP_DISK_DISCARD    (1u << 5) /* offer discard                                       */
 #define BLKTAP_DISK_SECURE     (1u << 6) /* and the secure one, that leaves nothing to be read  */
-#define BLKTAP_DISK_KNOWN      0x7fu
+#define BLKTAP_DISK_PERSISTENT (1u << 7) /* offer persistent grants                             */
+#define BLKTAP_DISK_KNOWN      0xffu
 
 /* Argument of BLKTAP_IOC_ATTACH. */
 struct blktap_attach {
@@ -106,16 +114,16 @@ struct blktap_attach {
 	__u32 queues;               /* of this vbd, <= BLKTAP_QUEUES_MAX                */
 	__u32 depth;                /* slots, <= BLKTAP_DEPTH_MAX, power of two         */
 	__u32 max_segs;             /* pieces of a request, <= BLKTAP_SEGS_MAX          */
-	__u32 pages;                /* of a window, <= BLKTAP_PAGES; also segments      */
+	__u32 pages;                /* for requests, <= BLKTAP_PAGES; also segments     */
 	__u32 commands;             /* entries of the command ring, power of two        */
 	__u32 requests_at;          /* descriptor area: bytes from its start            */
 	__u32 segments_at;          /* descriptor area: bytes from its start            */
 	__u32 commands_at;          /* command area: bytes from its start               */
 	__u32 descriptors_bytes;    /* size of the descriptor area, for mmap            */
 	__u32 disk_flags_out;       /* what was agreed: READ_ONLY may have been added,
-				       DISCARD and SECURE taken away                    */
+				       DISCARD, SECURE and PERSISTENT taken away        */
 	__u32 commands_bytes;       /* size of the command area, for mmap               */
-	__u32 reserved_out;
+	__u32 window_pages;         /* of a window: >= pages, <= BLKTAP_WINDOW_PAGES    */
 };
 
 #define BLKTAP_IOC_ATTACH _IOWR('b', 0x40, struct blktap_attach)
@@ -211,7 +219,7 @@ struct blktap_req {
 
 /* One entry of the segment table: a piece of a request's data. */
 struct blktap_seg {
-	__u32 page;      /* of the window, < pages                                        */
+	__u32 page;      /* of the window, < window_pages                                 */
 	__u16 offset;    /* bytes into the page; multiple of the logical block            */
 	__u16 length;    /* bytes, 512..4096; never across the end of the page            */
 };

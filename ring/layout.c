@@ -84,6 +84,7 @@ AT(struct blktap_attach, queue, 40);
 AT(struct blktap_attach, generation, 64);
 AT(struct blktap_attach, window_bytes, 72);
 AT(struct blktap_attach, disk_flags_out, 116);
+AT(struct blktap_attach, window_pages, 124);
 SIZE_IS(struct blktap_kernel_head, 64);
 AT(struct blktap_kernel_head, req_prod, 8);
 AT(struct blktap_kernel_head, state, 20);

@@ -57,6 +57,8 @@ void describe(CLI::App& app, Options& options) {
   add_choice<bool>(app, "--window", options.attach.prefault,
                    {{"prefault", true}, {"fault", false}},
                    "when the guest's pages become visible");
+  app.add_flag("--persistent-grants", options.attach.persistent,
+               "keep pages mapped that the guest uses again; it copies its data to them");
   app.add_option("--control", options.control, "path of the control socket");
   app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
   app.add_flag("--removable", options.attach.removable, "the disk is removable");

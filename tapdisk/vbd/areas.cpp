@@ -29,16 +29,17 @@ bool layout_is_sound(const blktap_attach& attach) noexcept {
   const std::uint32_t asked = attach.disk_flags;
   const std::uint32_t agreed = attach.disk_flags_out;
   constexpr std::uint32_t kMayVary =
-      BLKTAP_DISK_READ_ONLY | BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE;
+      BLKTAP_DISK_READ_ONLY | BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE | BLKTAP_DISK_PERSISTENT;
   return attach.queues >= 1 && attach.queues <= BLKTAP_QUEUES_MAX &&
          attach.queue < attach.queues && attach.depth >= 1 && attach.depth <= BLKTAP_DEPTH_MAX &&
          std::has_single_bit(attach.depth) && attach.max_segs >= 1 &&
          attach.max_segs <= BLKTAP_SEGS_MAX && attach.max_segs <= attach.pages &&
          attach.pages <= BLKTAP_PAGES && attach.commands >= attach.depth &&
          attach.commands <= BLKTAP_COMMANDS && std::has_single_bit(attach.commands) &&
-         attach.window_bytes >= std::uint64_t{attach.pages} * RING_PAGE_SIZE &&
+         attach.window_pages >= attach.pages && attach.window_pages <= BLKTAP_WINDOW_PAGES &&
+         attach.window_bytes >= std::uint64_t{attach.window_pages} * RING_PAGE_SIZE &&
          ((asked ^ agreed) & ~kMayVary) == 0 && (asked & BLKTAP_DISK_READ_ONLY & ~agreed) == 0 &&
-         (agreed & ~asked & (BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE)) == 0 &&
+         (agreed & ~asked & (kMayVary & ~BLKTAP_DISK_READ_ONLY)) == 0 &&
          fits(attach.requests_at, attach.depth * sizeof(blktap_req), attach.descriptors_bytes) &&
          fits(attach.segments_at, attach.pages * sizeof(blktap_seg), attach.descriptors_bytes) &&
          fits(attach.commands_at, attach.commands * sizeof(blktap_cmd), attach.commands_bytes);
@@ -46,7 +47,11 @@ bool layout_is_sound(const blktap_attach& attach) noexcept {
 
 Areas::Areas(const blktap_attach& attach, const AreaPointers& pointers,
              const Capacity& capacity) noexcept
-    : attach_(attach), at_(pointers), capacity_(capacity), requests_{0, attach.depth} {}
+    : attach_(attach),
+      at_(pointers),
+      capacity_(capacity),
+      pages_(attach.disk_flags_out & BLKTAP_DISK_PERSISTENT ? attach.window_pages : attach.pages),
+      requests_{0, attach.depth} {}
 
 Result<bool> Areas::next(Request& request) noexcept {
   const int available = ring_available(&requests_, &kernel_head(at_).req_prod);
@@ -105,13 +110,17 @@ bool Areas::parse_data(const blktap_req& req, Request& request) noexcept {
          req.nr_segs <= attach_.max_segs && gather(req, request);
 }
 
-// Turns the run of segments into ranges of the window.
+std::byte* Areas::window_of(const blktap_req& req, const blktap_seg& seg) const noexcept {
+  const bool persistent = seg.page >= attach_.pages;
+  return req.op == BLKTAP_OP_READ || persistent ? at_.window_rw : at_.window_ro;
+}
+
+// Turns the run of segments into ranges of the windows.
 bool Areas::gather(const blktap_req& req, Request& request) noexcept {
   if (req.nr_segs == 0) return req.bytes == 0;
   if (req.first_seg >= attach_.pages || req.nr_segs > attach_.pages - req.first_seg) return false;
   const std::byte* entry =
       at_.descriptors + attach_.segments_at + std::size_t{req.first_seg} * sizeof(blktap_seg);
-  std::byte* window = req.op == BLKTAP_OP_READ ? at_.window_rw : at_.window_ro;
   iovec* const ranges = &ranges_[req.first_seg];
   const std::uint32_t in_block = attach_.sector_size - 1;
   unsigned count = 0;
@@ -121,12 +130,12 @@ bool Areas::gather(const blktap_req& req, Request& request) noexcept {
     if (taken_[req.first_seg + i]) return false;
     blktap_seg seg;
     ring_copy_in(&seg, entry, sizeof(seg));
-    if (seg.page >= attach_.pages || seg.length == 0 ||
+    if (seg.page >= pages_ || seg.length == 0 ||
         std::uint32_t{seg.offset} + seg.length > RING_PAGE_SIZE ||
         ((std::uint32_t{seg.offset} | seg.length) & in_block))
       return false;
     bytes += seg.length;
-    std::byte* start = window + std::size_t{seg.page} * RING_PAGE_SIZE + seg.offset;
+    std::byte* start = window_of(req, seg) + std::size_t{seg.page} * RING_PAGE_SIZE + seg.offset;
     if (count && static_cast<std::byte*>(ranges[count - 1].iov_base) +
                          ranges[count - 1].iov_len == start)
       ranges[count - 1].iov_len += seg.length;

@@ -55,6 +55,7 @@ class Areas {
   bool parse_discard(const blktap_req& req, Request& request) const noexcept;
   bool parse_data(const blktap_req& req, Request& request) noexcept;
   bool gather(const blktap_req& req, Request& request) noexcept;
+  std::byte* window_of(const blktap_req& req, const blktap_seg& seg) const noexcept;
   bool is_in_disk(std::uint64_t sector, std::uint64_t sectors) const noexcept;
   void take_run(const blktap_req& req) noexcept;
   void release_run(Slot slot) noexcept;
@@ -62,6 +63,7 @@ class Areas {
   blktap_attach attach_;
   AreaPointers at_;
   const Capacity& capacity_;
+  std::uint32_t pages_;  // that a segment may name
   ring_consumer requests_;
   std::uint32_t produced_ = 0;  // commands
   // The ranges of each request's data lie where its run of the segment table does: no two requests

@@ -24,6 +24,7 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
   if (disk.read_only) attach.disk_flags |= BLKTAP_DISK_READ_ONLY;
   if (options.cdrom) attach.disk_flags |= BLKTAP_DISK_CDROM;
   if (options.removable) attach.disk_flags |= BLKTAP_DISK_REMOVABLE;
+  if (options.persistent) attach.disk_flags |= BLKTAP_DISK_PERSISTENT;
   if (!disk.direct) attach.disk_flags |= BLKTAP_DISK_BUFFERED;
   if (disk.discard.offered) {
     attach.disk_flags |= BLKTAP_DISK_DISCARD;

@@ -17,6 +17,7 @@ struct AttachOptions {
   bool cdrom = false;
   bool removable = false;
   bool prefault = true;  // pages visible before their request is announced
+  bool persistent = false;  // grants may stay mapped between requests
 };
 
 struct Attached {

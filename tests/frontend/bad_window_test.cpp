@@ -59,10 +59,12 @@ TEST_F(BadTapdisk, SeesNothingOfSlotsThatItDoesNotOwn)
     const std::uint32_t own = seat->segments(req)[0].page;
     for (std::uint32_t other = 0; other < seat->attached().pages; other++) {
         std::uint8_t* page = seat->window(true) + other * 4096ull;
-        if (other != own)
+        if (other != own) {
             ASSERT_EQ(signal_of_read(page), SIGBUS) << other;
-        if (other != own && other % 64 == 0)
+        }
+        if (other != own && other % 64 == 0) {
             ASSERT_EQ(signal_of_write(page), SIGBUS) << other;
+        }
         ASSERT_EQ(signal_of_read(seat->window(false) + other * 4096ull), SIGBUS)
             << other << " of the other window";
     }

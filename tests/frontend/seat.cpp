@@ -114,7 +114,8 @@ std::span<const blktap_seg> Seat::segments(const blktap_req& req) const
 
 std::uint8_t* Seat::page(const blktap_req& req, std::uint32_t page) const
 {
-    return window(req.op == BLKTAP_OP_READ) + segments(req)[page].page * 4096ull;
+    const std::uint32_t at = segments(req)[page].page;
+    return window(req.op == BLKTAP_OP_READ || at >= attach_.pages) + at * 4096ull;
 }
 
 void Seat::put(const blktap_cmd& cmd)

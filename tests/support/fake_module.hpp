@@ -45,7 +45,8 @@ class FakeModule {
     attach_.commands_at = 64;
     attach_.descriptors_bytes = attach_.segments_at + BLKTAP_PAGES * sizeof(blktap_seg);
     attach_.commands_bytes = RING_PAGE_SIZE + BLKTAP_COMMANDS * sizeof(blktap_cmd);
-    attach_.window_bytes = std::uint64_t{BLKTAP_PAGES} * RING_PAGE_SIZE;
+    attach_.window_pages = BLKTAP_WINDOW_PAGES;
+    attach_.window_bytes = std::uint64_t{BLKTAP_WINDOW_PAGES} * RING_PAGE_SIZE;
     descriptors_ = map(attach_.descriptors_bytes);
     commands_area_ = map(attach_.commands_bytes);
     window_rw_ = map(attach_.window_bytes);

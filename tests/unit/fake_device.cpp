@@ -29,7 +29,7 @@
 
 namespace {
 
-constexpr std::uint64_t kWindowBytes = std::uint64_t{BLKTAP_PAGES} * RING_PAGE_SIZE;
+constexpr std::uint64_t kWindowBytes = std::uint64_t{BLKTAP_WINDOW_PAGES} * RING_PAGE_SIZE;
 constexpr std::uint32_t kRequestsAt = RING_PAGE_SIZE;
 constexpr std::uint32_t kSegmentsAt = kRequestsAt + BLKTAP_DEPTH_MAX * sizeof(blktap_req);
 constexpr std::uint32_t kDescriptorsBytes = kSegmentsAt + BLKTAP_PAGES * sizeof(blktap_seg);
@@ -206,6 +206,7 @@ struct Device {
     a.commands_bytes = kCommandsBytes;
     a.disk_flags_out = a.disk_flags;
     a.window_bytes = kWindowBytes;
+    a.window_pages = BLKTAP_WINDOW_PAGES;
     return 0;
   }
 

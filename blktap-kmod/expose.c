@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Which pages tapdisk may see, and when: those of a request while it owns the
+ * slot, those of persistent grants while the frontend is there.
+ */
+#include <linux/bitmap.h>
+#include <linux/mm.h>
+#include <linux/sched/mm.h>
+
+#include "blktap.h"
+
+static struct blktap_window *window_for(struct blktap_queue *queue, const struct blktap_slot *slot)
+{
+	return &queue->windows.window[blkif_op_writes(slot->request.op) ?
+				      BLKTAP_WINDOW_RO : BLKTAP_WINDOW_RW];
+}
+
+/* How many requests are filled in with one hypercall. */
+#define RUNS_MAX 64
+
+static void prefault_requests(struct blktap_window *window, const struct list_head *slots)
+{
+	struct blktap_run runs[RUNS_MAX];
+	struct blktap_slot *slot;
+	unsigned int nr = 0;
+
+	list_for_each_entry(slot, slots, node) {
+		if (slot->window != window)
+			continue;
+		runs[nr++] = (struct blktap_run){ slot->first, slot->request.nr_segs };
+		if (nr == RUNS_MAX) {
+			blktap_user_pte_fill(window, runs, nr);
+			nr = 0;
+		}
+	}
+	if (nr)
+		blktap_user_pte_fill(window, runs, nr);
+}
+
+/* Persistent grants that came with these requests. */
+static void prefault_persistent(struct blktap_window *window, const unsigned long *fresh)
+{
+	struct blktap_run run;
+	unsigned long start;
+	unsigned long end;
+
+	for_each_set_bitrange(start, end, fresh, BLKTAP_PERSISTENT_MAX) {
+		run = (struct blktap_run){ BLKTAP_PAGES + start, end - start };
+		blktap_user_pte_fill(window, &run, 1);
+	}
+}
+
+/* Lets tapdisk see the pages that are the slot's own. windows.lock is held. */
+static void expose(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	struct blktap_window *window = window_for(queue, slot);
+	unsigned int seg;
+
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
+		if (blktap_page_is_persistent(queue->page_of[seg]))
+			continue;
+		__set_bit(seg, window->exposed);
+		slot->window = window;
+	}
+}
+
+/*
+ * Shows the slots' pages to tapdisk: at once if it asked for that, else at the
+ * first touch. queue.lock is held; the context is tapdisk's.
+ *
+ * A page that cannot be shown is no error here: tapdisk's access fails then,
+ * and it answers the request accordingly.
+ */
+void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_windows *windows = &queue->windows;
+	struct blktap_window *rw = &windows->window[BLKTAP_WINDOW_RW];
+	DECLARE_BITMAP(fresh, BLKTAP_PERSISTENT_MAX);
+	struct blktap_slot *slot;
+	unsigned int i;
+	int which;
+
+	bitmap_copy(fresh, queue->persistent.fresh, BLKTAP_PERSISTENT_MAX);
+	bitmap_zero(queue->persistent.fresh, BLKTAP_PERSISTENT_MAX);
+	mutex_lock(&windows->lock);
+	list_for_each_entry(slot, slots, node)
+		expose(queue, slot);
+	for_each_set_bit(i, fresh, BLKTAP_PERSISTENT_MAX)
+		__set_bit(BLKTAP_PAGES + i, rw->exposed);
+	mutex_unlock(&windows->lock);
+	if (!queue->prefault)
+		return;
+
+	mmap_read_lock(current->mm);
+	for (which = 0; which < BLKTAP_WINDOWS; which++)
+		if (blktap_window_is_mapped(&windows->window[which], current->mm))
+			prefault_requests(&windows->window[which], slots);
+	if (blktap_window_is_mapped(rw, current->mm))
+		prefault_persistent(rw, fresh);
+	mmap_read_unlock(current->mm);
+}
+
+static bool any_exposed(const struct list_head *slots)
+{
+	const struct blktap_slot *slot;
+
+	list_for_each_entry(slot, slots, node)
+		if (slot->window)
+			return true;
+	return false;
+}
+
+static struct mm_struct *get_mm(struct blktap_windows *windows)
+{
+	struct mm_struct *mm = NULL;
+	int which;
+
+	mutex_lock(&windows->lock);
+	for (which = 0; which < BLKTAP_WINDOWS && !mm; which++)
+		mm = windows->window[which].mm;
+	if (mm && !mmget_not_zero(mm))
+		mm = NULL;
+	mutex_unlock(&windows->lock);
+	return mm;
+}
+
+/* Denies pages and adds those with a user PTE to the unmap scratch. windows.lock is held. */
+static void withdraw(struct blktap_window *window, struct blktap_run run, unsigned int *count)
+{
+	unsigned int page;
+
+	bitmap_clear(window->exposed, run.first, run.count);
+	for (page = run.first; page < run.first + run.count; page++)
+		blktap_user_pte_withdraw(window, count, page);
+}
+
+/*
+ * Takes the slots' pages away from tapdisk. After it no new reference to them
+ * can be taken through the window, and blktap_grant_referenced() tells the
+ * truth. queue.lock is held, in any process.
+ *
+ * get_user_pages asks find_special_page and takes its reference under the page
+ * table lock, so taking that lock once per table after the bits are cleared
+ * makes every reference that was still granted visible. If the process or the
+ * VMA is gone, so is every such walk: they hold mm_users and mmap_lock.
+ */
+void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_windows *windows = &queue->windows;
+	unsigned long seen[BLKTAP_WINDOWS] = { 0 };
+	struct mm_struct *mm;
+	struct blktap_slot *slot;
+	unsigned int count = 0;
+
+	if (!any_exposed(slots))
+		return;
+	mm = get_mm(windows);
+	if (mm)
+		mmap_read_lock(mm);
+	mutex_lock(&windows->lock);
+	list_for_each_entry(slot, slots, node)
+		if (slot->window)
+			withdraw(slot->window, blktap_run_of(slot), &count);
+	list_for_each_entry(slot, slots, node) {
+		if (mm && slot->shown && blktap_window_is_mapped(slot->window, mm))
+			blktap_user_pte_visit(mm, slot->window, blktap_run_of(slot),
+					      &seen[slot->window->which]);
+		slot->window = NULL;
+		slot->shown = false;
+	}
+	blktap_user_pte_clear(windows, count);
+	mutex_unlock(&windows->lock);
+	if (mm) {
+		mmap_read_unlock(mm);
+		mmput_async(mm);
+	}
+}
+
+/* The same for persistent grants: `persistent` has a bit for each that goes. queue.lock is held. */
+void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent)
+{
+	struct blktap_windows *windows = &queue->windows;
+	struct blktap_window *window = &windows->window[BLKTAP_WINDOW_RW];
+	struct mm_struct *mm;
+	unsigned long seen = 0;
+	unsigned int count = 0;
+	unsigned int i;
+
+	if (bitmap_empty(persistent, BLKTAP_PERSISTENT_MAX))
+		return;
+	mm = get_mm(windows);
+	if (mm)
+		mmap_read_lock(mm);
+	mutex_lock(&windows->lock);
+	for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
+		withdraw(window, (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &count);
+	if (mm && count && blktap_window_is_mapped(window, mm))
+		for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
+			blktap_user_pte_visit(mm, window,
+					      (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &seen);
+	blktap_user_pte_clear(windows, count);
+	mutex_unlock(&windows->lock);
+	if (mm) {
+		mmap_read_unlock(mm);
+		mmput_async(mm);
+	}
+}
