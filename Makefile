@@ -75,7 +75,7 @@ check: deps ## Run every test; on the last of KVERS a few system cases
 
 check-all: deps ## Run every test on each of KVERS
 	scripts/check check-unit check-static $(foreach kver,$(KVERS), \
-		"check-system KVER=$(kver) OUT=build/system-$(kver)" \
+		"check-system KVER=$(kver) OUT=build/system-$(kver) CASE=--all" \
 		"check-system KVER=$(kver) OUT=build/system-$(kver)-pvh CPUS=1 CASE=$(PVH_CASES)")
 
 check-static: tests ## Run sparse, cppcheck, clang-tidy, shellcheck, and cross-compile

@@ -14,11 +14,25 @@ measure_ram() { # a disk in dom0's memory, filled, so that only the back ends di
     dd if=/dev/zero of=$ram bs=1M count=128 oflag=direct status=none
 }
 
+# The options of a back end, for the disks that come next.
+set_options() { # BACK-END
+    case $1 in
+    blkback) echo Y > /sys/module/xen_blkback/parameters/feature_persistent ;;
+    blkback-not-persistent) echo N > /sys/module/xen_blkback/parameters/feature_persistent ;;
+    tap:zc:*)
+        sed -i '/^TAPDISK_OPTIONS=/d' /etc/default/blktap
+        case $1 in
+        *+persistent) echo TAPDISK_OPTIONS=--persistent-grants >> /etc/default/blktap ;;
+        esac
+        ;;
+    esac
+}
+
 disk_spec() { # BACK-END DEVICE
     case $1 in
     qdisk) echo "format=raw,vdev=$2,access=w,backendtype=qdisk,target=$ram" ;;
     blkback*) echo "phy:$ram,$2,w" ;;
-    *) echo "$1$ram,$2,w" ;;
+    *) echo "${1%+*}$ram,$2,w" ;;
     esac
 }
 
@@ -27,8 +41,9 @@ note() { printf '%s\t%s\t%s\t%s\n' "$@" >> "$NESTED_RESULTS/measured"; }
 counters() { # BACK-END: every counter this back end offers, as NAME VALUE lines
     # dom0's and the guest's CPU time in ns, from Xen.
     [ ! -x ./domain-time ] || ./domain-time "$(xl domid measured)"
-    [ "$1" != tap:zc: ] || grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /'
-    [ "$1" != tap:zc: ] || awk '/ctxt_switches/ { print $1, $2 }' "/proc/$(pgrep -o tapdisk)/status"
+    case $1 in tap:zc:*) ;; *) return ;; esac
+    grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /'
+    awk '/ctxt_switches/ { print $1, $2 }' "/proc/$(pgrep -o tapdisk)/status"
 }
 
 guest_fio() { # JOB DEVICE FIO-LENGTH: prints fio's terse line
@@ -71,10 +86,12 @@ measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
         [ $value = 0 ] || note "$1" "$2" "${name%:}" $value
     done <<< "$after"
     # Counted in a run of its own, for counting has its price.
-    if [ "$1" = tap:zc: ]; then
+    case $1 in
+    tap:zc:*)
         tapdisk_system_calls guest_fio "$2" "$3" --number_ios=1000
         note "$1" "$2" system_calls $((system_calls * ios / 1000))
-    fi
+        ;;
+    esac
 }
 
 measure_back_end() { # BACK-END DEVICE FIO-LENGTHS: name of an associative array, job -> options
@@ -100,10 +117,7 @@ measure() { # FIO-LENGTHS BACK-END...
         guest_run measured 30 "while [ -b /dev/$device ]; do sleep 0.1; done" || return 1
         # A new name each time: nothing can be mistaken for a leftover.
         device=xvd$(tr b-y c-z <<< "${device#xvd}")
-        case $back_end in
-        blkback) echo Y ;;
-        blkback-not-persistent) echo N ;;
-        esac > /sys/module/xen_blkback/parameters/feature_persistent
+        set_options "$back_end"
         xl block-attach measured "$(disk_spec "$back_end" "$device")" || return 1
         measure_back_end "$back_end" "$device" "$lengths" || return 1
     done
