@@ -43,7 +43,8 @@ counters() { # BACK-END: every counter this back end offers, as NAME VALUE lines
     [ ! -x ./domain-time ] || ./domain-time "$(xl domid measured)"
     case $1 in tap:zc:*) ;; *) return ;; esac
     grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /'
-    awk '/ctxt_switches/ { print $1, $2 }' "/proc/$(pgrep -o tapdisk)/status"
+    awk '/ctxt_switches/ { n[$1] += $2 } END { for (name in n) print name, n[name] }' \
+        "/proc/$(pgrep -o tapdisk)"/task/*/status
 }
 
 guest_fio() { # JOB DEVICE FIO-LENGTH: prints fio's terse line
@@ -56,7 +57,7 @@ guest_fio() { # JOB DEVICE FIO-LENGTH: prints fio's terse line
 
 tapdisk_system_calls() { # COMMAND...: sets system_calls to how many tapdisk makes meanwhile
     local trace=/sys/kernel/tracing
-    pgrep tapdisk > $trace/set_event_pid
+    ls "/proc/$(pgrep -o tapdisk)/task" > $trace/set_event_pid # a thread is a process to it
     echo > $trace/trace
     echo 1 > $trace/events/raw_syscalls/sys_enter/enable
     "$@" > /dev/null
@@ -86,9 +87,10 @@ measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
         [ $value = 0 ] || note "$1" "$2" "${name%:}" $value
     done <<< "$after"
     # Counted in a run of its own, for counting has its price.
-    case $1 in
+    case ${count_system_calls:+$1} in
     tap:zc:*)
         tapdisk_system_calls guest_fio "$2" "$3" --number_ios=1000
+        [ "$system_calls" -gt 0 ] || { echo "no system calls were counted"; return 1; }
         note "$1" "$2" system_calls $((system_calls * ios / 1000))
         ;;
     esac
