@@ -27,7 +27,7 @@ static void prefault_requests(struct blktap_window *window, const struct list_he
 	list_for_each_entry(slot, slots, node) {
 		if (slot->window != window)
 			continue;
-		runs[nr++] = (struct blktap_run){ slot->first, slot->request.nr_segs };
+		runs[nr++] = blktap_run_of(slot);
 		if (nr == RUNS_MAX) {
 			blktap_user_pte_fill(window, runs, nr);
 			nr = 0;
@@ -124,6 +124,26 @@ static struct mm_struct *get_mm(struct blktap_windows *windows)
 	return mm;
 }
 
+/* Locks the process that has the windows, and what they show. NULL: it is gone. */
+static struct mm_struct *lock_windows(struct blktap_windows *windows)
+{
+	struct mm_struct *mm = get_mm(windows);
+
+	if (mm)
+		mmap_read_lock(mm);
+	mutex_lock(&windows->lock);
+	return mm;
+}
+
+static void unlock_windows(struct blktap_windows *windows, struct mm_struct *mm)
+{
+	mutex_unlock(&windows->lock);
+	if (!mm)
+		return;
+	mmap_read_unlock(mm);
+	mmput_async(mm);
+}
+
 /* Denies pages and adds those with a user PTE to the unmap scratch. windows.lock is held. */
 static void withdraw(struct blktap_window *window, struct blktap_run run, unsigned int *count)
 {
@@ -154,10 +174,7 @@ void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
 
 	if (!any_exposed(slots))
 		return;
-	mm = get_mm(windows);
-	if (mm)
-		mmap_read_lock(mm);
-	mutex_lock(&windows->lock);
+	mm = lock_windows(windows);
 	list_for_each_entry(slot, slots, node)
 		if (slot->window)
 			withdraw(slot->window, blktap_run_of(slot), &count);
@@ -169,11 +186,7 @@ void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
 		slot->shown = false;
 	}
 	blktap_user_pte_clear(windows, count);
-	mutex_unlock(&windows->lock);
-	if (mm) {
-		mmap_read_unlock(mm);
-		mmput_async(mm);
-	}
+	unlock_windows(windows, mm);
 }
 
 /* The same for persistent grants: `persistent` has a bit for each that goes. queue.lock is held. */
@@ -188,10 +201,7 @@ void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persist
 
 	if (bitmap_empty(persistent, BLKTAP_PERSISTENT_MAX))
 		return;
-	mm = get_mm(windows);
-	if (mm)
-		mmap_read_lock(mm);
-	mutex_lock(&windows->lock);
+	mm = lock_windows(windows);
 	for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
 		withdraw(window, (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &count);
 	if (mm && count && blktap_window_is_mapped(window, mm))
@@ -199,9 +209,5 @@ void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persist
 			blktap_user_pte_visit(mm, window,
 					      (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &seen);
 	blktap_user_pte_clear(windows, count);
-	mutex_unlock(&windows->lock);
-	if (mm) {
-		mmap_read_unlock(mm);
-		mmput_async(mm);
-	}
+	unlock_windows(windows, mm);
 }

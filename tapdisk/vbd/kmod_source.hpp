@@ -16,7 +16,7 @@ struct AttachOptions {
   std::string vbd;  // "vbd-D-V"
   bool cdrom = false;
   bool removable = false;
-  bool prefault = true;  // pages visible before their request is announced
+  bool prefault = true;     // pages visible before their request is announced
   bool persistent = false;  // grants may stay mapped between requests
 };
 

@@ -57,7 +57,7 @@ TEST_F(BadTapdisk, SeesNothingOfSlotsThatItDoesNotOwn)
     const blktap_req req = ask();
     EXPECT_EQ(signal_of_read(seat->page(req, 0)), 0);
     const std::uint32_t own = seat->segments(req)[0].page;
-    for (std::uint32_t other = 0; other < seat->attached().pages; other++) {
+    for (std::uint32_t other = 0; other < seat->attached().window_pages; other++) {
         std::uint8_t* page = seat->window(true) + other * 4096ull;
         if (other != own) {
             ASSERT_EQ(signal_of_read(page), SIGBUS) << other;

@@ -75,6 +75,14 @@ protected:
         for (std::uint16_t i = 0; i < req.nr_segs; i++)
             EXPECT_EQ(*seat->page(req, i), *from.page(first + i).data()) << first + i;
     }
+    // Over all vbds, ended ones included.
+    static std::uint64_t mapped_on_this_host()
+    {
+        std::uint64_t maps = 0, unmaps = 0;
+        std::ifstream("/sys/devices/blktap/statistics/persistent_maps") >> maps;
+        std::ifstream("/sys/devices/blktap/statistics/persistent_unmaps") >> unmaps;
+        return maps - unmaps;
+    }
     std::uint64_t mapped_now() const
     {
         const Counters now = vbd.counters();
@@ -250,7 +258,9 @@ TEST_F(PersistentGrants, AreGivenBackLateWhenTheVbdIsDestroyed)
     vbd.destroy();
     EXPECT_TRUE(eventually(15s, [&] { return vbd.gone(); }));
     seat.reset();
+    EXPECT_EQ(mapped_on_this_host(), 1u) << "all but the page in use";
     io.release();
+    EXPECT_TRUE(eventually(10s, [] { return mapped_on_this_host() == 0; }));
 }
 
 } // namespace
