@@ -3,6 +3,9 @@
 #
 # For scripts that run in dom0 of the nested host: guests, their disks, what may be left of them.
 
+# What `set -x` of a case shows has the seconds since its start.
+PS4='+$SECONDS '
+
 say() { echo "$*" >&3; echo "== $*"; } # progress, seen on the outside
 die() { say "failed: $*"; exit 1; }
 nap() { read -rt "$1" <> <(:) || :; } # sleeps without a process
