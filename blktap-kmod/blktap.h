@@ -5,6 +5,8 @@
  * A request's way:  guest_ring (fetch, judge) -> grant (map) -> expose
  * -> user_ring (announce) -> tapdisk -> user_ring (collect) -> expose (revoke)
  * -> grant (unmap) -> guest_ring (answer). queue.c is the line through them.
+ * In a delegated extent: grant (map) -> submit -> the file -> submit (collect)
+ * -> grant (unmap).
  *
  * Locks, outermost first:
  *   vbd.lock              xenbus state, attach, connect, close
@@ -17,199 +19,14 @@
 #ifndef BLKTAP_H
 #define BLKTAP_H
 
-#include <linux/atomic.h>
 #include <linux/cdev.h>
 #include <linux/device.h>
-#include <linux/list.h>
-#include <linux/mm_types.h>
-#include <linux/mmu_notifier.h>
-#include <linux/mutex.h>
+#include <linux/maple_tree.h>
 #include <linux/poll.h>
-#include <linux/wait.h>
-#include <linux/workqueue.h>
-#include <xen/grant_table.h>
 #include <xen/xenbus.h>
 
-#include "ring/blkif_decode.h"
-#include "ring/blktap_abi.h"
-#include "ring/ring.h"
-#include "ring/slot.h"
+#include "queue.h"
 #include "stats.h"
-
-#define BLKTAP_WINDOW_BYTES  (BLKTAP_WINDOW_PAGES * PAGE_SIZE)
-/* Page tables that a window can lie in, whatever its alignment. */
-#define BLKTAP_WINDOW_TABLES (BLKTAP_WINDOW_BYTES / PMD_SIZE + 1)
-
-struct blktap_queue;
-struct blktap_vbd;
-
-enum { BLKTAP_WINDOW_RW, BLKTAP_WINDOW_RO, BLKTAP_WINDOWS };
-
-/* One user mapping of the queue's pages: for guest reads, or for guest writes. */
-struct blktap_window {
-	struct blktap_queue *queue;
-	u8 which;                        /* BLKTAP_WINDOW_*                           */
-	/* under windows.lock */
-	struct mm_struct *mm;            /* NULL: not mapped                          */
-	unsigned long start;             /* user address                              */
-	DECLARE_BITMAP(exposed, BLKTAP_WINDOW_PAGES); /* pages that tapdisk may see here */
-	DECLARE_BITMAP(live, BLKTAP_WINDOW_PAGES);    /* of these, those with a user PTE */
-	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
-	bool noted[BLKTAP_WINDOW_TABLES]; /* whether that holds for new mappings      */
-	/* under mmap_lock for writing */
-	unsigned int opens;              /* VMAs that carry this window               */
-	struct mmu_interval_notifier notifier;
-};
-
-static inline bool blktap_window_is_writable(const struct blktap_window *window)
-{
-	return window->which == BLKTAP_WINDOW_RW;
-}
-
-static inline unsigned long blktap_window_address(const struct blktap_window *window,
-						  unsigned int page)
-{
-	return window->start + page * PAGE_SIZE;
-}
-
-/* Number of the page at `address`, or BLKTAP_WINDOW_PAGES if it lies outside the window. */
-static inline unsigned int blktap_window_page(const struct blktap_window *window,
-					      unsigned long address)
-{
-	return min_t(unsigned long, (address - window->start) / PAGE_SIZE, BLKTAP_WINDOW_PAGES);
-}
-
-/* Consecutive pages. */
-struct blktap_run {
-	u16 first;
-	u16 count;
-};
-
-struct blktap_windows {
-	struct mutex populating;
-	struct mutex lock;
-	struct blktap_window window[BLKTAP_WINDOWS];
-	grant_handle_t *handle;               /* of the live pages                    */
-	struct gnttab_map_grant_ref *map;     /* scratch */
-	struct gnttab_unmap_grant_ref *unmap; /* scratch */
-};
-
-/* One guest request, from its fetch until its answer. */
-struct blktap_slot {
-	struct list_head node;           /* queue.free, queue.done, or a batch on the stack;
-					    none while tapdisk owns it or it is in limbo       */
-	struct blkif_request request;    /* the private copy; valid by construction            */
-	u64 arrival;
-	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
-	u16 index;
-	u16 first;                       /* of the run of pages: one for each segment          */
-	/* under windows.lock */
-	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
-	bool shown;                      /* some page had a user PTE during this use           */
-};
-
-static inline struct blktap_run blktap_run_of(const struct blktap_slot *slot)
-{
-	return (struct blktap_run){ slot->first, slot->request.nr_segs };
-}
-
-enum blktap_grant_state {
-	BLKTAP_GRANT_NEW,                /* about to be mapped, in this batch          */
-	BLKTAP_GRANT_MAPPED,
-	BLKTAP_GRANT_BAD,                /* Xen would not map it                       */
-};
-
-/* A grant that stays mapped: persistent.c. */
-struct blktap_persistent_grant {
-	struct list_head node;           /* persistent.free, unused or leaving; none while used */
-	struct hlist_node hash;          /* of persistent.buckets                      */
-	grant_ref_t ref;
-	u16 users;                       /* segments of requests under way             */
-	u8 state;                        /* enum blktap_grant_state                    */
-};
-
-struct blktap_persistent {
-	bool on;                         /* this frontend uses them                    */
-	bool full;                       /* one found no room                          */
-	bool dropping;                   /* all have to go                             */
-	bool counted;                    /* and are one use of the queue until then    */
-	unsigned int limit;
-	unsigned int count;              /* that are not free                          */
-	struct list_head free;
-	struct list_head unused;         /* the least recently used first              */
-	struct list_head leaving;        /* out of sight, but perhaps held by some I/O */
-	struct hlist_head *buckets;      /* by grant reference                         */
-	struct blktap_persistent_grant *grants; /* BLKTAP_PERSISTENT_MAX; NULL: never offered */
-	DECLARE_BITMAP(fresh, BLKTAP_PERSISTENT_MAX); /* not in the window yet         */
-};
-
-/* The guest's ring. */
-struct blktap_guest_ring {
-	struct blkif_sring *sring;       /* NULL: not connected                        */
-	const struct blkif_abi *abi;
-	struct ring_consumer requests;
-	struct blkif_entry entry;        /* the private copy of the next request, if   */
-	bool fetched;                    /* it has been made                           */
-	bool starved;                    /* that request waits for a slot or for pages */
-	u32 responses;                   /* produced; published when they differ from  */
-	u32 published;                   /* what the guest has been shown              */
-	int irq;
-	bool lied;                       /* the guest broke the protocol: never read again */
-	atomic_t eoi_owed;               /* an event came and its source is still masked   */
-	u32 eoi_seen;                    /* requests.seen at the last EOI              */
-};
-
-/* The ring to tapdisk. */
-struct blktap_user_ring {
-	void *descriptors;               /* vmalloc_user; tapdisk maps it read-only    */
-	void *commands;                  /* vmalloc_user; tapdisk writes it            */
-	u32 announced;                   /* requests put on the ring                   */
-	u32 rejected;
-	struct ring_consumer taken;
-};
-
-struct blktap_queue {
-	struct blktap_vbd *vbd;
-	unsigned int index;              /* of vbd.queues                              */
-	struct mutex lock;
-	struct file *owner;              /* the open that is attached; NULL: orphaned  */
-	bool prefault;
-	bool taking;                     /* new requests are taken off the guest ring  */
-	bool gone;                       /* the vbd is removed: tapdisk shall leave    */
-	struct blktap_guest_ring guest;
-	struct blktap_user_ring user;
-	struct blktap_windows windows;
-	struct blktap_persistent persistent;
-
-	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
-	struct slot_state *states;       /* of the slots                               */
-	struct list_head free;
-	struct list_head done;           /* answered or revoked, not yet unmapped      */
-	unsigned int in_use;             /* slots; and one while persistent grants leave */
-	u64 arrivals;
-
-	/*
-	 * The queue's pages, which stand for the guest's. A request takes a run of
-	 * them, so page, segment and place in the window have one number. Behind
-	 * them are those of persistent grants, which segments may use instead.
-	 */
-	struct page **pages;             /* BLKTAP_WINDOW_PAGES; NULL until attached   */
-	struct blkif_segment *segs;      /* BLKTAP_PAGES; kmalloc: Xen writes it       */
-	u16 *page_of;                    /* which page the segment uses                */
-	u16 *slot_of;                    /* whose the segment is                       */
-	grant_handle_t *handle;          /* of the kernel's mapping of the page        */
-	DECLARE_BITMAP(taken, BLKTAP_PAGES);
-	struct gnttab_map_grant_ref *map;     /* scratch */
-	struct gnttab_unmap_grant_ref *unmap; /* scratch */
-	struct page **batch;                  /* scratch */
-
-	wait_queue_head_t wait;          /* tapdisk in poll()                          */
-	bool pending;                    /* there is a reason to call RUN              */
-	wait_queue_head_t idle;          /* woken when the last slot is free           */
-	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
-	unsigned int backoff;
-	bool zombie;                     /* removed with slots in use: free when idle  */
-};
 
 enum blktap_state {
 	BLKTAP_INITWAIT,                 /* waiting for tapdisk and for the frontend   */
@@ -239,6 +56,9 @@ struct blktap_vbd {
 	u32 discard_granularity;
 	u32 discard_alignment;
 	struct blkif_disk disk;
+	struct maple_tree delegations;   /* by sector; changed under vbd.lock, read under RCU */
+	unsigned int nr_delegations;
+	wait_queue_head_t withdrawing;   /* woken when a request gives one back        */
 	unsigned int max_ring_order;     /* offered to the frontend                    */
 	unsigned int nr_queues;          /* offered to the frontend                    */
 	unsigned int nr_connected;       /* that it uses; the first ones               */
@@ -296,7 +116,7 @@ void blktap_vbd_exit(void);
 /* chardev.c: tapdisk's context */
 extern const struct file_operations blktap_chardev_operations;
 
-/* queue.c: process context */
+/* queue_memory.c, queue.c: process context */
 int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index);
 int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent);
 void blktap_queue_free(struct blktap_queue *queue);
@@ -308,7 +128,10 @@ void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot
 void blktap_queue_leave(struct blktap_queue *queue);
 bool blktap_queue_waits(const struct blktap_queue *queue);
 void blktap_queue_forget_tapdisk(struct blktap_queue *queue);
+int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts);
 void blktap_queue_wake(struct blktap_queue *queue);            /* any context     */
+void blktap_queue_knock(struct blktap_queue *queue);           /* any context     */
 
 /* guest_ring.c: everything that touches memory the guest can write. queue.lock held */
 int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned int pages,
@@ -345,6 +168,25 @@ static inline bool blktap_page_is_persistent(unsigned int page)
 {
 	return page >= BLKTAP_PAGES;
 }
+
+/* delegate.c: what the module may serve by itself */
+int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *extent);
+int blktap_delegate_withdraw(struct blktap_vbd *vbd, const struct blktap_range *range);
+void blktap_delegate_drop(struct blktap_vbd *vbd);             /* vbd.lock held   */
+struct blktap_delegation *blktap_delegation_get(struct blktap_vbd *vbd,
+						const struct blkif_request *request);
+void blktap_delegation_put(struct blktap_vbd *vbd, struct blktap_delegation *delegation);
+
+/* submit.c: and how it does */
+int blktap_submit_init(void);
+void blktap_submit_exit(void);
+void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
+			  struct list_head *starts);
+void blktap_submit(struct list_head *slots);                   /* no lock held    */
+void blktap_submit_collect(struct blktap_queue *queue);
+void blktap_submit_work(struct work_struct *work);
+void blktap_submit_kick(struct blktap_queue *queue);           /* any context     */
+void blktap_submit_quit(struct blktap_queue *queue);
 
 /* expose.c: which of them tapdisk sees. queue.lock held */
 void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);

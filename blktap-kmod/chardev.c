@@ -48,6 +48,8 @@ static int release_vbd(struct inode *inode, struct file *file)
 	struct blktap_vbd *vbd = seat->vbd;
 
 	mutex_lock(&vbd->lock);
+	if (seat->queue == vbd->queues)
+		blktap_delegate_drop(vbd);
 	if (seat->queue)
 		detach(vbd, seat->queue);
 	mutex_unlock(&vbd->lock);
@@ -168,6 +170,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	if (queue->index == 0)
 		take_over_disk(vbd, attach);
 	queue->prefault = attach->features & BLKTAP_FEATURE_PREFAULT;
+	queue->held = false;
 	blktap_user_reset(queue);
 	blktap_user_state(queue, vbd->state == BLKTAP_CONNECTED ? BLKTAP_STATE_CONNECTED :
 			  BLKTAP_STATE_WAITING);
@@ -247,6 +250,35 @@ static long resize(const struct seat *seat, const void __user *argument)
 	return err;
 }
 
+static long delegate(const struct seat *seat, const void __user *argument)
+{
+	struct blktap_vbd *vbd = seat->vbd;
+	struct blktap_extent extent;
+	int err;
+
+	if (copy_from_user(&extent, argument, sizeof(extent)))
+		return -EFAULT;
+	mutex_lock(&vbd->lock);
+	if (seat->queue != vbd->queues)
+		err = -ENXIO;
+	else
+		err = vbd->xenbus ? blktap_delegate_add(vbd, &extent) : -ENODEV;
+	mutex_unlock(&vbd->lock);
+	return err;
+}
+
+static long withdraw(const struct seat *seat, const void __user *argument)
+{
+	struct blktap_range range;
+
+	if (copy_from_user(&range, argument, sizeof(range)))
+		return -EFAULT;
+	/* A seat never changes its queue. */
+	if (smp_load_acquire(&seat->queue) != seat->vbd->queues)
+		return -ENXIO;
+	return blktap_delegate_withdraw(seat->vbd, &range);
+}
+
 static long ioctl_vbd(struct file *file, unsigned int command, unsigned long argument)
 {
 	struct blktap_queue *queue = queue_of(file);
@@ -260,6 +292,10 @@ static long ioctl_vbd(struct file *file, unsigned int command, unsigned long arg
 		return attach(file->private_data, file, (void __user *)argument);
 	case BLKTAP_IOC_RESIZE:
 		return resize(file->private_data, (const void __user *)argument);
+	case BLKTAP_IOC_DELEGATE:
+		return delegate(file->private_data, (const void __user *)argument);
+	case BLKTAP_IOC_WITHDRAW:
+		return withdraw(file->private_data, (const void __user *)argument);
 	default:
 		return -ENOTTY;
 	}

@@ -65,8 +65,8 @@ static void expose(struct blktap_queue *queue, struct blktap_slot *slot)
 }
 
 /*
- * Shows the slots' pages to tapdisk: at once if it asked for that, else at the
- * first touch. queue.lock is held; the context is tapdisk's.
+ * Shows the slots' pages to tapdisk: at once if it asked for that and this is
+ * its own context, else at the first touch. queue.lock is held.
  *
  * A page that cannot be shown is no error here: tapdisk's access fails then,
  * and it answers the request accordingly.
@@ -88,7 +88,7 @@ void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 	for_each_set_bit(i, fresh, BLKTAP_PERSISTENT_MAX)
 		__set_bit(BLKTAP_PAGES + i, rw->exposed);
 	mutex_unlock(&windows->lock);
-	if (!queue->prefault)
+	if (!queue->prefault || !current->mm)
 		return;
 
 	mmap_read_lock(current->mm);

@@ -21,7 +21,7 @@ static irqreturn_t on_guest_event(int irq, void *data)
 
 	atomic_set(&queue->guest.eoi_owed, 1);
 	blktap_count(queue->vbd, guest_events, 1);
-	blktap_queue_wake(queue);
+	blktap_queue_knock(queue);
 	return IRQ_HANDLED;
 }
 
@@ -173,6 +173,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 	queue->states[slot->index].owner = SLOT_KERNEL;
 	list_move_tail(&slot->node, taken);
 	queue->in_use++;
+	queue->barriers += slot->request.op == BLKIF_OP_WRITE_BARRIER;
 	return 0;
 }
 

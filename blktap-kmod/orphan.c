@@ -65,7 +65,7 @@ void blktap_orphan_work(struct work_struct *work)
 		again = blktap_guest_arm(queue);
 	} else if (queue->owner && queue->in_use < before) {
 		/* A request may have stayed on the ring for want of the slots just freed. */
-		blktap_queue_wake(queue);
+		blktap_queue_knock(queue);
 	}
 	if (!blktap_queue_waits(queue))
 		queue->backoff = 0;
@@ -79,6 +79,9 @@ void blktap_orphan_work(struct work_struct *work)
 	mutex_unlock(&queue->lock);
 
 	if (last) {
+		blktap_submit_quit(queue);
+		/* A completion that was on its way out may have asked for us once more. */
+		cancel_delayed_work(&queue->work);
 		put_device(&vbd->dev);
 		module_put(THIS_MODULE);
 	}

@@ -22,115 +22,7 @@
 /* How often one doorbell looks at the guest's ring again before tapdisk gets its turn. */
 #define ROUNDS_MAX 4
 
-static atomic_t pages_in_use = ATOMIC_INIT(0);
-
-int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index)
-{
-	unsigned int i;
-	int err;
-
-	/* The scratch of a batch serves both kinds of pages. */
-	BUILD_BUG_ON(BLKTAP_PERSISTENT_MAX > BLKTAP_PAGES);
-	queue->vbd = vbd;
-	queue->index = index;
-	mutex_init(&queue->lock);
-	INIT_LIST_HEAD(&queue->free);
-	INIT_LIST_HEAD(&queue->done);
-	init_waitqueue_head(&queue->wait);
-	init_waitqueue_head(&queue->idle);
-	INIT_DELAYED_WORK(&queue->work, blktap_orphan_work);
-	blktap_persistent_init(queue);
-
-	queue->slots = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->slots), GFP_KERNEL);
-	queue->states = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->states), GFP_KERNEL);
-	queue->segs = kcalloc(BLKTAP_PAGES, sizeof(*queue->segs), GFP_KERNEL);
-	queue->page_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->page_of), GFP_KERNEL);
-	queue->slot_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->slot_of), GFP_KERNEL);
-	queue->handle = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*queue->handle), GFP_KERNEL);
-	queue->map = kvcalloc(BLKTAP_PAGES, sizeof(*queue->map), GFP_KERNEL);
-	queue->unmap = kvcalloc(BLKTAP_PAGES, sizeof(*queue->unmap), GFP_KERNEL);
-	queue->batch = kvcalloc(BLKTAP_PAGES, sizeof(*queue->batch), GFP_KERNEL);
-	if (!queue->slots || !queue->states || !queue->segs || !queue->page_of ||
-	    !queue->slot_of || !queue->handle || !queue->map || !queue->unmap || !queue->batch)
-		return -ENOMEM;
-	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
-		queue->slots[i].index = i;
-		list_add_tail(&queue->slots[i].node, &queue->free);
-	}
-	err = blktap_window_init(queue);
-	return err ?: blktap_user_init(queue);
-}
-
-/* -ENOSPC: max_pages would be passed. */
-static int reserve_pages(struct page **pages, unsigned int count)
-{
-	int err;
-
-	err = atomic_add_return(count, &pages_in_use) > (int)READ_ONCE(blktap_max_pages) ?
-		-ENOSPC : gnttab_alloc_pages(count, pages);
-	if (err) {
-		atomic_sub(count, &pages_in_use);
-		memset(pages, 0, count * sizeof(*pages));
-	}
-	return err;
-}
-
-static void give_pages_back(struct page **pages, unsigned int count)
-{
-	gnttab_free_pages(count, pages);
-	atomic_sub(count, &pages_in_use);
-}
-
-/*
- * Reserves the pages that stand for the guest's. On Debian's kernels they are
- * address space without memory behind it. Idempotent. -ENOSPC: max_pages would
- * be passed.
- */
-int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent)
-{
-	struct page **pages = queue->pages;
-	int err;
-
-	if (!pages) {
-		pages = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*pages), GFP_KERNEL);
-		err = pages ? reserve_pages(pages, BLKTAP_PAGES) : -ENOMEM;
-		if (err) {
-			kvfree(pages);
-			return err;
-		}
-		queue->pages = pages;
-	}
-	if (persistent && !pages[BLKTAP_PAGES]) {
-		err = blktap_persistent_alloc(queue);
-		return err ?: reserve_pages(pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
-	}
-	return 0;
-}
-
-/* No slot is in use and no process has anything of the queue mapped. */
-void blktap_queue_free(struct blktap_queue *queue)
-{
-	if (queue->pages) {
-		give_pages_back(queue->pages, BLKTAP_PAGES);
-		if (queue->pages[BLKTAP_PAGES])
-			give_pages_back(queue->pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
-	}
-	blktap_persistent_free(queue);
-	kvfree(queue->pages);
-	blktap_user_free(queue);
-	blktap_window_free(queue);
-	kvfree(queue->batch);
-	kvfree(queue->unmap);
-	kvfree(queue->map);
-	kvfree(queue->handle);
-	kvfree(queue->slot_of);
-	kvfree(queue->page_of);
-	kfree(queue->segs);
-	kvfree(queue->states);
-	kvfree(queue->slots);
-}
-
-/* Something wants attention: tapdisk's, or without one the worker's. Any context. */
+/* Something wants attention: tapdisk's, or without one the orphans' worker's. Any context. */
 void blktap_queue_wake(struct blktap_queue *queue)
 {
 	if (!READ_ONCE(queue->owner)) {
@@ -142,6 +34,15 @@ void blktap_queue_wake(struct blktap_queue *queue)
 		blktap_count(queue->vbd, tapdisk_wakeups, 1);
 		wake_up_poll(&queue->wait, EPOLLIN);
 	}
+}
+
+/* The guest has something, or there is room for it again. Any context. */
+void blktap_queue_knock(struct blktap_queue *queue)
+{
+	if (READ_ONCE(queue->owner) && !mtree_empty(&queue->vbd->delegations))
+		blktap_submit_kick(queue);
+	else
+		blktap_queue_wake(queue);
 }
 
 static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
@@ -209,6 +110,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	blktap_guest_answer(queue, &slot->request, slot->status);
 	trace_blktap_answer(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			    slot->request.sector, slot->request.bytes, slot->status);
+	queue->barriers -= slot->request.op == BLKIF_OP_WRITE_BARRIER;
 	if (queue->states[slot->index].owed) {
 		queue->states[slot->index].owner = SLOT_LIMBO;
 		list_del_init(&slot->node);
@@ -251,19 +153,21 @@ static void finish_done(struct blktap_queue *queue)
 	blktap_guest_publish(queue);
 }
 
-/* Whether some I/O still holds pages that have to go. */
+/* Whether some I/O still holds pages that have to go, and nobody else will come for them. */
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || !list_empty(&queue->persistent.leaving);
+	return !list_empty(&queue->done) || !list_empty(&queue->persistent.leaving) ||
+		(queue->submitted && (!queue->owner || queue->zombie));
 }
 
 /*
- * Brings the slots in queue.done to their end, as one batch. Those whose pages
+ * Brings the slots that are done to their end, as one batch. Those whose pages
  * are still referenced (I/O of a process that died or lied) stay, and the
  * worker comes back for them: nothing here waits for I/O.
  */
 void blktap_queue_finish(struct blktap_queue *queue)
 {
+	blktap_submit_collect(queue);
 	if (!list_empty(&queue->done))
 		finish_done(queue);
 	blktap_persistent_settle(queue);
@@ -271,11 +175,22 @@ void blktap_queue_finish(struct blktap_queue *queue)
 		blktap_orphan_kick(queue);
 }
 
-/* Takes back every slot that tapdisk owns. Its requests fail. */
+/* None of the requests is tapdisk's. They fail. */
+static void fail_requests(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+
+	list_for_each_entry(slot, slots, node)
+		slot->status = BLKIF_RSP_ERROR;
+	list_splice_tail_init(slots, &queue->done);
+}
+
+/* Takes back every slot that tapdisk owns. These requests, and those that wait for it, fail. */
 void blktap_queue_revoke(struct blktap_queue *queue)
 {
 	unsigned int i;
 
+	fail_requests(queue, &queue->waiting);
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
 		struct blktap_slot *slot = &queue->slots[i];
 
@@ -288,21 +203,51 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	blktap_queue_finish(queue);
 }
 
-/* From the guest's ring to tapdisk's. Returns the requests announced, or -EPROTO. */
-static int take(struct blktap_queue *queue)
+/* Gives requests to tapdisk and empties the list. Without one they fail. Returns how many went. */
+int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
+{
+	int n;
+
+	if (list_empty(slots))
+		return 0;
+	if (!queue->owner || queue->gone) {
+		fail_requests(queue, slots);
+		return 0;
+	}
+	blktap_window_expose(queue, slots);
+	n = blktap_user_announce(queue, slots);
+	if (!blktap_window_owned_by(queue, current->mm))
+		blktap_queue_wake(queue);
+	return n;
+}
+
+/*
+ * From the guest's ring to tapdisk's, or to `starts`: what the module serves by
+ * itself, to be submitted when the lock is released. Returns the requests
+ * announced, or -EPROTO.
+ */
+static int take(struct blktap_queue *queue, struct list_head *starts)
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	LIST_HEAD(taken);
-	int n = blktap_guest_take(queue, &taken);
+	int n;
 
+	if (!list_empty(&queue->waiting)) {
+		/* Whoever lets the barrier go looks again. */
+		queue->guest.starved = true;
+		return 0;
+	}
+	n = blktap_guest_take(queue, &taken);
 	if (n > 0) {
 		blktap_grant_map(queue, &taken);
 		list_for_each_entry_safe(slot, next, &taken, node)
 			if (slot->status != BLKIF_RSP_OKAY)
 				blktap_queue_answer(queue, slot);
-		blktap_window_expose(queue, &taken);
-		n = blktap_user_announce(queue, &taken);
+		blktap_submit_choose(queue, &taken, starts);
+		if (queue->barriers && queue->submitted)
+			list_splice_tail_init(&taken, &queue->waiting);
+		n = blktap_queue_hand_over(queue, &taken);
 	}
 	/* Refused requests have been answered on the way. */
 	if (n >= 0)
@@ -310,30 +255,47 @@ static int take(struct blktap_queue *queue)
 	return n;
 }
 
-static int take_until_armed(struct blktap_queue *queue, unsigned int flags)
+static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
+			     struct list_head *starts)
 {
-	int announced = 0;
 	int round;
-	int n;
 
 	for (round = 0; round < ROUNDS_MAX; round++) {
-		n = take(queue);
-		if (n < 0) {
+		if (take(queue, starts) < 0) {
 			blktap_xenbus_kick(queue->vbd);
-			return announced;
+			return;
 		}
-		announced += n;
 		if (!(flags & BLKTAP_RUN_ARM) || !blktap_guest_arm(queue))
-			return announced;
+			return;
 	}
 	/* Still more: poll() must not sleep. */
 	WRITE_ONCE(queue->pending, true);
-	return announced;
+}
+
+/*
+ * One look at all there is, for the worker of submit.c. False: there was
+ * nothing to do, and an event comes with the next request. queue.lock is held.
+ */
+bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts)
+{
+	int n;
+
+	blktap_queue_finish(queue);
+	if (!queue->owner || !queue->taking || queue->held)
+		return false;
+	n = take(queue, starts);
+	if (n < 0) {
+		blktap_xenbus_kick(queue->vbd);
+		return false;
+	}
+	return n || !list_empty(starts) || blktap_guest_arm(queue);
 }
 
 /* The doorbell, see blktap_abi.h. `file` is the open through which it was rung. */
 int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags)
 {
+	LIST_HEAD(starts);
+	u32 before;
 	int err;
 
 	if (mutex_lock_interruptible(&queue->lock))
@@ -350,13 +312,18 @@ int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int
 	/* Whatever sets it from here on is about something that we may not see below. */
 	smp_store_mb(queue->pending, false);
 
+	before = queue->user.announced;
+	queue->held = flags & BLKTAP_RUN_HOLD;
 	err = blktap_user_collect(queue);
 	blktap_queue_finish(queue);
 	if (!err && queue->gone)
 		err = -ENODEV;
-	else if (!err && queue->taking && !(flags & BLKTAP_RUN_HOLD))
-		err = take_until_armed(queue, flags);
+	else if (!err && queue->taking && !queue->held)
+		take_until_armed(queue, flags, &starts);
+	if (!err)
+		err = queue->user.announced - before;
 out:
 	mutex_unlock(&queue->lock);
+	blktap_submit(&starts);
 	return err;
 }

@@ -19,6 +19,8 @@
 	X(bytes_copied)       /* that dom0 copied on their way                  */ \
 	X(responses_ok)                                                           \
 	X(responses_error)                                                        \
+	X(requests_delegated) /* started by the module itself                   */ \
+	X(requests_bounced)   /* of these, those that tapdisk got after all     */ \
 	X(bad_requests)       /* refused by the decoder                         */ \
 	X(bad_grants)         /* requests with a grant that Xen would not map   */ \
 	X(lying_producer)     /* ring indices that cannot be                    */ \
@@ -36,6 +38,7 @@
 	X(runs)               /* doorbells of tapdisk                           */ \
 	X(guest_events)       /* received                                       */ \
 	X(guest_notifies)     /* sent                                           */ \
+	X(worker_runs)        /* of the one that serves delegated extents       */ \
 	X(tapdisk_wakeups)                                                        \
 	X(busy_waits)         /* finished requests with pages still in use      */ \
 	X(window_faults)

@@ -45,6 +45,7 @@ DECLARE_EVENT_CLASS(blktap_station,
 BLKTAP_STATION(blktap_take);     /* off the guest's ring, judged valid  */
 BLKTAP_STATION(blktap_announce); /* mapped, shown to tapdisk            */
 BLKTAP_STATION(blktap_collect);  /* answered by tapdisk                 */
+BLKTAP_STATION(blktap_bounce);   /* not served by the module itself     */
 BLKTAP_STATION(blktap_answer);   /* unmapped, answered to the guest     */
 
 TRACE_EVENT(blktap_state,

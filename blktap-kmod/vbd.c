@@ -56,12 +56,13 @@ SHOW(sector_size, "%u", READ_ONCE(vbd->disk.sector_size));
 SHOW(in_flight, "%u", in_flight(vbd));
 SHOW(queues, "%u", READ_ONCE(vbd->nr_connected));
 SHOW(max_queues, "%u", vbd->nr_queues);
+SHOW(extents, "%u", READ_ONCE(vbd->nr_delegations));
 
 static struct attribute *vbd_attributes[] = {
 	&dev_attr_domid.attr,       &dev_attr_devid.attr,      &dev_attr_state.attr,
 	&dev_attr_attached.attr,    &dev_attr_tapdisk_pid.attr, &dev_attr_generation.attr,
 	&dev_attr_sectors.attr,     &dev_attr_sector_size.attr, &dev_attr_in_flight.attr,
-	&dev_attr_queues.attr,      &dev_attr_max_queues.attr,
+	&dev_attr_queues.attr,      &dev_attr_max_queues.attr, &dev_attr_extents.attr,
 	NULL
 };
 
@@ -78,6 +79,7 @@ static void release(struct device *dev)
 		blktap_for_each_queue(vbd, queue)
 			blktap_queue_free(queue);
 	kvfree(vbd->queues);
+	mtree_destroy(&vbd->delegations);
 	if (dev->devt)
 		ida_free(&minors, MINOR(dev->devt));
 	kfree(vbd);
@@ -118,6 +120,8 @@ struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int 
 	vbd->devid = devid;
 	mutex_init(&vbd->lock);
 	INIT_DELAYED_WORK(&vbd->work, blktap_xenbus_work);
+	mt_init_flags(&vbd->delegations, MT_FLAGS_USE_RCU);
+	init_waitqueue_head(&vbd->withdrawing);
 	device_initialize(&vbd->dev);
 	vbd->dev.class = blktap_class;
 	vbd->dev.groups = vbd_groups;

@@ -347,8 +347,10 @@ static void remove_queue(struct blktap_queue *queue, unsigned long deadline)
 		leave_behind(queue);
 	zombie = queue->zombie;
 	mutex_unlock(&queue->lock);
-	if (!zombie)
-		cancel_delayed_work_sync(&queue->work);
+	if (zombie)
+		return;
+	blktap_submit_quit(queue);
+	cancel_delayed_work_sync(&queue->work);
 }
 
 /*

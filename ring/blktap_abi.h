@@ -47,6 +47,15 @@
  * says readable means: call RUN. POLLHUP means: the vbd is gone, answer what is
  * owned, then exit.
  *
+ * Delegation: tapdisk may hand the module ranges of the disk ahead of time
+ * (BLKTAP_IOC_DELEGATE: "these sectors are that file at that offset"). Reads
+ * and writes inside one such extent are carried out by the module, straight
+ * over the guest's pages, and tapdisk never hears of them. All else is
+ * announced as ever: what lies outside, what crosses an edge, flushes, barriers
+ * and whatever comes while a barrier is under way, discards, and each request
+ * that did not succeed as a whole, which tapdisk then carries out from its
+ * start, and whose error is tapdisk's to tell.
+ *
  * Neither side trusts the other's indices; entries are copied once and the
  * copy is validated. Fields named `reserved` are zero and checked. All numbers
  * have this machine's byte order.
@@ -160,6 +169,49 @@ struct blktap_attach {
  */
 #define BLKTAP_RUN_HOLD   (1u << 1)
 #define BLKTAP_RUN_KNOWN  (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)
+
+/*
+ * An extent: what of the disk the module may serve by itself, and where it is. It may do so until
+ * the extent is withdrawn or the fd through which queue 0 was attached is closed. To be called
+ * through that fd. 0, or -1 with errno:
+ *   ENXIO       queue 0 is not attached through this fd
+ *   EINVAL      not whole blocks, outside of the disk, unknown flags; not a regular file or block
+ *               device, not open with O_DIRECT, or open with O_APPEND
+ *   EBADF       no such fd, or not open for what the flags say
+ *   EROFS       WRITE, but the disk is read-only
+ *   EOPNOTSUPP  the file system cannot say that it would have to wait: the module will not
+ *   EEXIST      it overlaps another extent
+ *   ENOSPC      BLKTAP_EXTENTS_MAX are there
+ *   ENODEV      the vbd is gone
+ */
+#define BLKTAP_IOC_DELEGATE _IOW('b', 0x43, struct blktap_extent)
+
+#define BLKTAP_EXTENTS_MAX     4096u      /* of a vbd  */
+#define BLKTAP_EXTENT_READ     (1u << 0)
+#define BLKTAP_EXTENT_WRITE    (1u << 1)
+#define BLKTAP_EXTENT_KNOWN    0x3u
+
+struct blktap_extent {
+	__u64 sector;      /* the first, units of 512 B                              */
+	__u64 sectors;     /* how many; not 0                                        */
+	__u64 offset;      /* of its first byte in the file; whole logical blocks    */
+	__s32 fd;
+	__u32 flags;       /* BLKTAP_EXTENT_READ, WRITE or both: of what requests    */
+	__u64 reserved[2];
+};
+
+/*
+ * Withdraws, as a whole, each extent that has a sector of the range, and returns when no request
+ * uses it any more. To be called through the fd that delegated. 0, or -1 with errno:
+ *   ENXIO   queue 0 is not attached through this fd
+ *   EINTR   a fatal signal; the extents are withdrawn, requests may still use them
+ */
+#define BLKTAP_IOC_WITHDRAW _IOW('b', 0x44, struct blktap_range)
+
+struct blktap_range {
+	__u64 sector;      /* units of 512 B */
+	__u64 sectors;
+};
 
 /* mmap offsets. Far apart, so that each area can grow. */
 #define BLKTAP_MAP_DESCRIPTORS  0x000000000ull

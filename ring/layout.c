@@ -97,6 +97,9 @@ SIZE_IS(struct blktap_seg, 8);
 SIZE_IS(struct blktap_cmd, 32);
 AT(struct blktap_cmd, generation, 4);
 AT(struct blktap_cmd, result, 8);
+SIZE_IS(struct blktap_extent, 48);
+AT(struct blktap_extent, fd, 24);
+SIZE_IS(struct blktap_range, 16);
 
 POWER_OF_TWO(BLKTAP_DEPTH_MAX);
 POWER_OF_TWO(BLKTAP_COMMANDS);

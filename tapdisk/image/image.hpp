@@ -21,6 +21,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/capacity.hpp"
 #include "base/limits.hpp"
@@ -98,6 +99,15 @@ class Image {
   virtual void do_start(ImageOp& op) noexcept = 0;
 };
 
+// Sectors that lie in a file as they are, where anybody may read and, unless the disk is
+// read-only, write them.
+struct Extent {
+  std::uint64_t sector = 0;   // the first, units of 512 B; whole logical blocks
+  std::uint64_t sectors = 0;  // how many
+  std::uint64_t offset = 0;   // bytes, of the first in the file
+  int fd = -1;                // the image's
+};
+
 class OpenImage {
  public:
   virtual ~OpenImage() = default;
@@ -110,6 +120,9 @@ class OpenImage {
   // Looks at the store again. Gives the capacity, which info() and all views have by then; the
   // error is that the store became smaller, and nothing has changed.
   virtual Result<std::uint64_t> grow() = 0;
+
+  // What of the disk needs nobody who understands the format. As of now: the image may grow.
+  virtual std::vector<Extent> extents() const = 0;
 
   // In the engine's thread. The view is used only while this and the engine are there, and when it
   // is gone the engine turns no more.

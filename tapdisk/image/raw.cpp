@@ -82,6 +82,12 @@ class RawFile final : public OpenImage {
     return now;
   }
 
+  // Through the page cache somebody has to wait, and that is better not the kernel.
+  std::vector<Extent> extents() const override {
+    if (!info_.direct) return {};
+    return {Extent{0, info_.sectors, 0, file_.get()}};
+  }
+
   Result<std::unique_ptr<Image>> view(Engine& engine) const override {
     auto image = std::make_unique<RawImage>(file_.get(), info_, engine);
     if (info_.discard.offered)

@@ -24,22 +24,43 @@ int failed(ExitCode code, const Error& error) {
   return code;
 }
 
-std::string describe(const Options& options, const ImageInfo& disk, const QueueThreads& queues) {
-  return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}, {}, {} {}",
+std::string describe(const Options& options, const ImageInfo& disk, const QueueThreads& queues,
+                     bool delegated) {
+  return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}, {}, {}, {} {}",
                      options.attach.vbd, options.image.path, std::uint64_t{disk.sectors},
                      disk.sector_size, disk.read_only ? "read-only" : "read-write",
                      disk.discard.offered ? "discard" : "no discard",
-                     disk.direct ? "direct" : "buffered", queues.engine(), queues.count(),
+                     disk.direct ? "direct" : "buffered", delegated ? "delegated" : "window",
+                     queues.engine(), queues.count(),
                      queues.count() == 1 ? "queue" : "queues");
 }
 
+// Whether the module serves some of the disk by itself. If not, tapdisk serves all of it.
+Result<bool> delegate(const Options& options, const OpenImage& image, QueueThreads& queues) {
+  const bool must = options.path == DataPath::kDelegate;
+  if (options.path == DataPath::kWindow) return false;
+  if (image.extents().empty()) {
+    if (!must) return false;
+    return plain_error(options.image.path, "cannot be delegated: its I/O is not direct",
+                       EOPNOTSUPP);
+  }
+  const Result<void> done = queues.delegate();
+  if (done) return true;
+  if (must) return plain_error(options.image.path, done.error().what, done.error().code);
+  log::info("{}: {}; tapdisk moves all data itself", options.image.path, done.error().what);
+  return false;
+}
+
 // In this order: what the guest asks for when it has been told must be served.
-Result<std::uint64_t> resize(OpenImage& image, QueueThreads& queues) {
+Result<std::uint64_t> resize(const Options& options, OpenImage& image, QueueThreads& queues) {
   const std::uint64_t before = image.info().sectors;
   Result<std::uint64_t> now = image.grow();
   if (!now) return now;
   if (const Result<void> told = queues.tell_size(*now); !told) return told.error();
-  if (*now != before) log::info("the disk has grown from {} to {} sectors", before, *now);
+  if (*now == before) return now;
+  log::info("the disk has grown from {} to {} sectors", before, *now);
+  const Result<bool> delegated = delegate(options, image, queues);
+  if (!delegated) return delegated.error();
   return now;
 }
 
@@ -51,9 +72,11 @@ int serve(const Options& options) {
   auto opened = QueueThreads::open({options.attach, options.engine, **image, errors});
   if (!opened) return failed(kStartFailed, opened.error());
   QueueThreads& queues = **opened;
+  const Result<bool> delegated = delegate(options, **image, queues);
+  if (!delegated) return failed(kStartFailed, delegated.error());
   auto control = Control::open(options.control, ControlHooks{
       [&] { return queues.stats(); },
-      [&] { return resize(**image, queues); },
+      [&] { return resize(options, **image, queues); },
       [&] {
         notify::stopping("finishing what is in flight");
         queues.stop();
@@ -62,7 +85,7 @@ int serve(const Options& options) {
 
   if (!disk.direct && queues.engine() == "libaio")
     log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
-  const std::string description = describe(options, disk, queues);
+  const std::string description = describe(options, disk, queues, *delegated);
   log::info("{}", description);
   notify::ready(description);
   if (const Result<void> outcome = queues.serve(); !outcome)

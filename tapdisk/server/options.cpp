@@ -49,6 +49,11 @@ void describe(CLI::App& app, Options& options) {
                           {"io_uring", EngineKind::kUring},
                           {"libaio", EngineKind::kAio}},
                          "how I/O is done");
+  add_choice<DataPath>(app, "--data-path", options.path,
+                       {{"auto", DataPath::kAuto},
+                        {"window", DataPath::kWindow},
+                        {"delegate", DataPath::kDelegate}},
+                       "who moves the data: the module where it can, tapdisk, the module");
   add_choice<Direct>(app, "--direct", options.image.direct,
                      {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
                      "whether I/O bypasses the page cache");

@@ -15,10 +15,18 @@
 
 namespace tapdisk {
 
+// Who moves the data of reads and writes.
+enum class DataPath {
+  kAuto,      // the module where it can, tapdisk where not
+  kWindow,    // tapdisk
+  kDelegate,  // the module, or the start fails
+};
+
 struct Options {
   AttachOptions attach;
   ImageOptions image;
   EngineKind engine = EngineKind::kAuto;
+  DataPath path = DataPath::kAuto;
   std::string control;  // path of the control socket
   bool foreground_log = false;
 };

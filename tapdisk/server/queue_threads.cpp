@@ -102,6 +102,18 @@ void QueueThreads::failed(const Error& error) {
   stop();
 }
 
+Result<void> QueueThreads::delegate() {
+  Source& source = threads_.front()->source();
+  Result<void> done = source.withdraw_all();
+  if (!done) return done;
+  for (const Extent& extent : setting_.image.extents()) {
+    done = source.delegate(extent, !setting_.image.info().read_only);
+    if (!done) break;
+  }
+  if (!done) static_cast<void>(source.withdraw_all());
+  return done;
+}
+
 void QueueThreads::stop() noexcept {
   for (const auto& thread : threads_) thread->stop();
 }

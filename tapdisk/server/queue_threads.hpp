@@ -56,7 +56,7 @@ class QueueThread {
   void serve(Failed failed);
   void join();
 
-  Result<void> tell_size(std::uint64_t sectors) noexcept { return source_->tell_size(sectors); }
+  Source& source() noexcept { return *source_; }
   void stop() noexcept { server_->stop(); }
   QueueView view() const noexcept { return {engine_.get(), source_.get(), &*server_}; }
 
@@ -89,8 +89,12 @@ class QueueThreads {
 
   // Tells the guest how large the disk is now.
   Result<void> tell_size(std::uint64_t sectors) noexcept {
-    return threads_.front()->tell_size(sectors);
+    return threads_.front()->source().tell_size(sectors);
   }
+
+  // Lets the module serve by itself, on all queues, what the image's extents are now, and nothing
+  // else. After an error it serves nothing by itself.
+  Result<void> delegate();
 
   void stop() noexcept;
   unsigned count() const noexcept { return static_cast<unsigned>(threads_.size()); }

@@ -89,6 +89,25 @@ class KmodSource final : public Source {
     return {};
   }
 
+  Result<void> delegate(const Extent& extent, bool writable) noexcept override {
+    blktap_extent argument{};
+    argument.sector = extent.sector;
+    argument.sectors = extent.sectors;
+    argument.offset = extent.offset;
+    argument.fd = extent.fd;
+    argument.flags = BLKTAP_EXTENT_READ | (writable ? BLKTAP_EXTENT_WRITE : 0);
+    if (::ioctl(device_.get(), BLKTAP_IOC_DELEGATE, &argument))
+      return system_error("delegating to the module", errno);
+    return {};
+  }
+
+  Result<void> withdraw_all() noexcept override {
+    const blktap_range argument{0, ~__u64{0}};
+    if (::ioctl(device_.get(), BLKTAP_IOC_WITHDRAW, &argument))
+      return system_error("withdrawing what was delegated", errno);
+    return {};
+  }
+
   bool has_replies() const noexcept override { return has_replies_; }
   const SourceCounters& counters() const noexcept override { return counters_; }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// A source gives the requests of one queue and takes replies. One thread only, but for tell_size().
+// A source gives the requests of one queue and takes replies. One thread only, but for what is
+// about the whole disk: tell_size(), delegate(), withdraw_all().
 //
 //     ring(take)    rings the doorbell: hands over the replies, learns of new requests
 //     next()        takes the new requests, one by one, in the order of their arrival
@@ -13,6 +14,7 @@
 
 #include "base/counter.hpp"
 #include "base/result.hpp"
+#include "image/image.hpp"
 #include "vbd/request.hpp"
 
 namespace tapdisk {
@@ -48,6 +50,13 @@ class Source {
 
   // The disk has grown to so many sectors of 512 B. On the first queue, from any thread.
   virtual Result<void> tell_size(std::uint64_t sectors) noexcept = 0;
+
+  // From now on requests inside the extent may be served without asking, through the extent's file;
+  // what fails comes here after all. On the first queue, from any thread.
+  virtual Result<void> delegate(const Extent& extent, bool writable) noexcept = 0;
+
+  // No extent is used any more when it returns. On the first queue, from any thread.
+  virtual Result<void> withdraw_all() noexcept = 0;
 
   virtual const SourceCounters& counters() const noexcept = 0;
 };

@@ -20,6 +20,7 @@ struct Settings {
     // Which tapdisk serves the well-behaved and the rogue guests.
     enum class Tapdisk { installed, memory } tapdisk = Tapdisk::installed;
     std::string directory = "/srv"; // for image files
+    std::string slow_device = "";           // each of whose requests takes about a second
     bool harmful = false; // runs what is known to harm the host of this back end, too
 };
 extern Settings settings;

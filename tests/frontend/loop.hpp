@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// A loop device over an image file, which serves as xen-blkback's disk.
+// A loop device over an image file: a disk for xen-blkback, and for whoever wants a block device.
 #ifndef TESTS_FRONTEND_LOOP_HPP
 #define TESTS_FRONTEND_LOOP_HPP
 
@@ -15,6 +15,7 @@ public:
     Loop(const Loop&) = delete;
     Loop& operator=(const Loop&) = delete;
 
+    const std::string& path() const { return path_; }
     // "MAJOR:MINOR" in hexadecimal, as hotplug scripts write it.
     std::string number() const;
 

@@ -4,7 +4,7 @@
 // end. Runs in dom0.
 //
 //   frontend_test [--backend=blktap|blkback] [--tapdisk=installed|memory] [--directory=DIR]
-//                 [--harmful] [GoogleTest options]
+//                 [--slow-device=DEVICE] [--harmful] [GoogleTest options]
 //
 // One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only that line means
 // success. Skipped and deviating cases are counted apart.
@@ -87,6 +87,8 @@ bool take_option(std::string_view argument)
         settings.backend = Backend::blktap;
     else if (argument == "--backend=blkback")
         settings.backend = Backend::blkback;
+    else if (argument.starts_with("--slow-device="))
+        settings.slow_device = argument.substr(argument.find('=') + 1);
     else if (argument.starts_with("--directory="))
         settings.directory = argument.substr(argument.find('=') + 1);
     else

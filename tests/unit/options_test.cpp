@@ -32,6 +32,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_EQ(options.image.path, "/srv/a.img");
   EXPECT_FALSE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAuto);
+  EXPECT_EQ(options.path, DataPath::kAuto);
   EXPECT_EQ(options.image.direct, Direct::kAuto);
   EXPECT_TRUE(options.attach.prefault);
   EXPECT_TRUE(options.image.discard);
@@ -46,9 +47,10 @@ TEST(Options, EachIsUnderstood) {
   const Options options =
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
-            "--cdrom", "--removable", "--no-discard", "--foreground-log"});
+            "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
+  EXPECT_EQ(options.path, DataPath::kWindow);
   EXPECT_EQ(options.image.direct, Direct::kOff);
   EXPECT_EQ(options.image.lock.vm, "0b9e");
   EXPECT_FALSE(options.attach.prefault);

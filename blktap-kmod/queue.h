@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a queue is made of. Unless a comment says otherwise, queue.lock guards it.
+ */
+#ifndef BLKTAP_QUEUE_H
+#define BLKTAP_QUEUE_H
+
+#include <linux/atomic.h>
+#include <linux/bvec.h>
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/llist.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <xen/grant_table.h>
+
+#include "ring/blkif_decode.h"
+#include "ring/blktap_abi.h"
+#include "ring/ring.h"
+#include "ring/slot.h"
+
+#define BLKTAP_WINDOW_BYTES  (BLKTAP_WINDOW_PAGES * PAGE_SIZE)
+/* Page tables that a window can lie in, whatever its alignment. */
+#define BLKTAP_WINDOW_TABLES (BLKTAP_WINDOW_BYTES / PMD_SIZE + 1)
+
+struct blktap_queue;
+struct blktap_vbd;
+
+enum { BLKTAP_WINDOW_RW, BLKTAP_WINDOW_RO, BLKTAP_WINDOWS };
+
+/* One user mapping of the queue's pages: for guest reads, or for guest writes. */
+struct blktap_window {
+	struct blktap_queue *queue;
+	u8 which;                        /* BLKTAP_WINDOW_*                           */
+	/* under windows.lock */
+	struct mm_struct *mm;            /* NULL: not mapped                          */
+	unsigned long start;             /* user address                              */
+	DECLARE_BITMAP(exposed, BLKTAP_WINDOW_PAGES); /* pages that tapdisk may see here */
+	DECLARE_BITMAP(live, BLKTAP_WINDOW_PAGES);    /* of these, those with a user PTE */
+	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
+	bool noted[BLKTAP_WINDOW_TABLES]; /* whether that holds for new mappings      */
+	/* under mmap_lock for writing */
+	unsigned int opens;              /* VMAs that carry this window               */
+	struct mmu_interval_notifier notifier;
+};
+
+static inline bool blktap_window_is_writable(const struct blktap_window *window)
+{
+	return window->which == BLKTAP_WINDOW_RW;
+}
+
+static inline unsigned long blktap_window_address(const struct blktap_window *window,
+						  unsigned int page)
+{
+	return window->start + page * PAGE_SIZE;
+}
+
+/* Number of the page at `address`, or BLKTAP_WINDOW_PAGES if it lies outside the window. */
+static inline unsigned int blktap_window_page(const struct blktap_window *window,
+					      unsigned long address)
+{
+	return min_t(unsigned long, (address - window->start) / PAGE_SIZE, BLKTAP_WINDOW_PAGES);
+}
+
+/* Consecutive pages. */
+struct blktap_run {
+	u16 first;
+	u16 count;
+};
+
+struct blktap_windows {
+	struct mutex populating;
+	struct mutex lock;
+	struct blktap_window window[BLKTAP_WINDOWS];
+	grant_handle_t *handle;               /* of the live pages                    */
+	struct gnttab_map_grant_ref *map;     /* scratch */
+	struct gnttab_unmap_grant_ref *unmap; /* scratch */
+};
+
+/* A range of the disk that the module serves by itself: delegate.c. */
+struct blktap_delegation {
+	struct list_head node;           /* of those that are taken out                */
+	struct file *file;
+	u64 sector;                      /* the first                                  */
+	u64 sectors;
+	u64 offset;                      /* bytes, of its start in the file            */
+	u32 flags;                       /* BLKTAP_EXTENT_*                            */
+	int iocb_flags;
+	refcount_t users;                /* requests, and one while it is in the tree  */
+};
+
+/* One guest request, from its fetch until its answer. */
+struct blktap_slot {
+	struct list_head node;           /* queue.free, done or waiting, or a batch on the stack;
+					    none while tapdisk owns it, it is in limbo, or its
+					    I/O is under way                                   */
+	struct blkif_request request;    /* the private copy; valid by construction            */
+	u64 arrival;
+	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
+	u16 index;
+	u16 first;                       /* of the run of pages: one for each segment          */
+	/* under windows.lock */
+	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
+	bool shown;                      /* some page had a user PTE during this use           */
+	/* submit.c */
+	struct blktap_queue *queue;
+	struct blktap_delegation *delegation; /* that its I/O uses                             */
+	struct kiocb iocb;
+	struct llist_node completed;     /* of queue.completed                                 */
+	long moved;                      /* bytes, or a negative errno                         */
+};
+
+static inline struct blktap_run blktap_run_of(const struct blktap_slot *slot)
+{
+	return (struct blktap_run){ slot->first, slot->request.nr_segs };
+}
+
+enum blktap_grant_state {
+	BLKTAP_GRANT_NEW,                /* about to be mapped, in this batch          */
+	BLKTAP_GRANT_MAPPED,
+	BLKTAP_GRANT_BAD,                /* Xen would not map it                       */
+};
+
+/* A grant that stays mapped: persistent.c. */
+struct blktap_persistent_grant {
+	struct list_head node;           /* persistent.free, unused or leaving; none while used */
+	struct hlist_node hash;          /* of persistent.buckets                      */
+	grant_ref_t ref;
+	u16 users;                       /* segments of requests under way             */
+	u8 state;                        /* enum blktap_grant_state                    */
+};
+
+struct blktap_persistent {
+	bool on;                         /* this frontend uses them                    */
+	bool full;                       /* one found no room                          */
+	bool dropping;                   /* all have to go                             */
+	bool counted;                    /* and are one use of the queue until then    */
+	unsigned int limit;
+	unsigned int count;              /* that are not free                          */
+	struct list_head free;
+	struct list_head unused;         /* the least recently used first              */
+	struct list_head leaving;        /* out of sight, but perhaps held by some I/O */
+	struct hlist_head *buckets;      /* by grant reference                         */
+	struct blktap_persistent_grant *grants; /* BLKTAP_PERSISTENT_MAX; NULL: never offered */
+	DECLARE_BITMAP(fresh, BLKTAP_PERSISTENT_MAX); /* not in the window yet         */
+};
+
+/* The guest's ring. */
+struct blktap_guest_ring {
+	struct blkif_sring *sring;       /* NULL: not connected                        */
+	const struct blkif_abi *abi;
+	struct ring_consumer requests;
+	struct blkif_entry entry;        /* the private copy of the next request, if   */
+	bool fetched;                    /* it has been made                           */
+	bool starved;                    /* that request waits for a slot or for pages */
+	u32 responses;                   /* produced; published when they differ from  */
+	u32 published;                   /* what the guest has been shown              */
+	int irq;
+	bool lied;                       /* the guest broke the protocol: never read again */
+	atomic_t eoi_owed;               /* an event came and its source is still masked   */
+	u32 eoi_seen;                    /* requests.seen at the last EOI              */
+};
+
+/* The ring to tapdisk. */
+struct blktap_user_ring {
+	void *descriptors;               /* vmalloc_user; tapdisk maps it read-only    */
+	void *commands;                  /* vmalloc_user; tapdisk writes it            */
+	u32 announced;                   /* requests put on the ring                   */
+	u32 rejected;
+	struct ring_consumer taken;
+};
+
+struct blktap_queue {
+	struct blktap_vbd *vbd;
+	unsigned int index;              /* of vbd.queues                              */
+	struct mutex lock;
+	struct file *owner;              /* the open that is attached; NULL: orphaned  */
+	bool prefault;
+	bool taking;                     /* new requests are taken off the guest ring  */
+	bool held;                       /* but not now: tapdisk wants none            */
+	bool gone;                       /* the vbd is removed: tapdisk shall leave    */
+	struct blktap_guest_ring guest;
+	struct blktap_user_ring user;
+	struct blktap_windows windows;
+	struct blktap_persistent persistent;
+
+	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
+	struct slot_state *states;       /* of the slots                               */
+	struct list_head free;
+	struct list_head done;           /* answered or revoked, not yet unmapped      */
+	struct list_head waiting;        /* a barrier, and what came with it, that tapdisk
+					    gets when nothing is submitted any more    */
+	unsigned int in_use;             /* slots; and one while persistent grants leave */
+	unsigned int submitted;          /* of these: I/O of the module's own is under way */
+	unsigned int barriers;           /* of these: barriers                         */
+	u64 arrivals;
+
+	/*
+	 * The queue's pages, which stand for the guest's. A request takes a run of
+	 * them, so page, segment and place in the window have one number. Behind
+	 * them are those of persistent grants, which segments may use instead.
+	 */
+	struct page **pages;             /* BLKTAP_WINDOW_PAGES; NULL until attached   */
+	struct blkif_segment *segs;      /* BLKTAP_PAGES; kmalloc: Xen writes it       */
+	u16 *page_of;                    /* which page the segment uses                */
+	u16 *slot_of;                    /* whose the segment is                       */
+	struct bio_vec *pieces;          /* the segment's data, while it is submitted  */
+	grant_handle_t *handle;          /* of the kernel's mapping of the page        */
+	DECLARE_BITMAP(taken, BLKTAP_PAGES);
+	struct gnttab_map_grant_ref *map;     /* scratch */
+	struct gnttab_unmap_grant_ref *unmap; /* scratch */
+	struct page **batch;                  /* scratch */
+
+	wait_queue_head_t wait;          /* tapdisk in poll()                          */
+	bool pending;                    /* there is a reason to call RUN              */
+	wait_queue_head_t idle;          /* woken when the last slot is free           */
+	struct llist_head completed;     /* slots whose I/O has ended                  */
+	bool serving;                    /* the worker is at it, and looks again       */
+	struct work_struct submit_work;  /* submit.c: the worker                       */
+	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
+	unsigned int backoff;
+	bool zombie;                     /* removed with slots in use: free when idle  */
+};
+
+#endif

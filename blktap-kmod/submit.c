@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What the module serves by itself: requests inside of delegated extents are
+ * read from and written to the extent's file straight over the guest's pages.
+ * These get no user PTE and no further reference, and tapdisk sleeps on.
+ *
+ *   choose (queue.lock) -> start (no lock: a device may make it wait)
+ *   -> completed (any context) -> collect (queue.lock)
+ *
+ * What does not succeed as a whole bounces: tapdisk gets the request after all,
+ * from its start, and says what went wrong. Until then the guest has no answer.
+ */
+#include <linux/blkdev.h>
+#include <linux/fs.h>
+#include <linux/sched/mm.h>
+#include <linux/uio.h>
+
+#include "blktap.h"
+#include "trace.h"
+
+/* How often the worker looks again before others on this CPU get their turn. */
+#define ROUNDS_MAX 64
+
+static struct workqueue_struct *workers;
+
+/*
+ * A CPU's own, where the event or the completion came in. As many as there may
+ * be: one that waits for a dead device must not be waited for by others.
+ */
+int blktap_submit_init(void)
+{
+	workers = alloc_workqueue("blktap-io", WQ_MEM_RECLAIM, WQ_MAX_ACTIVE);
+	return workers ? 0 : -ENOMEM;
+}
+
+void blktap_submit_exit(void)
+{
+	destroy_workqueue(workers);
+}
+
+/* The worker shall look at the guest's ring. Any context. */
+void blktap_submit_kick(struct blktap_queue *queue)
+{
+	queue_work(workers, &queue->submit_work);
+}
+
+/* The queue has nothing in use any more: nobody of us touches it from here on. */
+void blktap_submit_quit(struct blktap_queue *queue)
+{
+	/* The last completion may not have returned yet. */
+	synchronize_rcu();
+	cancel_work_sync(&queue->submit_work);
+}
+
+/* A request's I/O has ended. Any context. */
+static void finished(struct blktap_slot *slot, long moved)
+{
+	struct blktap_queue *queue = slot->queue;
+
+	rcu_read_lock();
+	slot->moved = moved;
+	/* The first wakes whoever collects, unless that one is at it and looks again. */
+	if (llist_add(&slot->completed, &queue->completed) && !READ_ONCE(queue->serving)) {
+		if (READ_ONCE(queue->owner))
+			blktap_submit_kick(queue);
+		else
+			blktap_orphan_kick(queue);
+	}
+	rcu_read_unlock();
+}
+
+static bool is_write_to_file(const struct kiocb *iocb)
+{
+	return (iocb->ki_flags & IOCB_WRITE) && S_ISREG(file_inode(iocb->ki_filp)->i_mode);
+}
+
+static void completed(struct kiocb *iocb, long moved)
+{
+	if (is_write_to_file(iocb))
+		kiocb_end_write(iocb);
+	finished(container_of(iocb, struct blktap_slot, iocb), moved);
+}
+
+/* As kiocb_start_write(), but a file system that is frozen is not waited for. */
+static bool start_write(struct kiocb *iocb)
+{
+	struct super_block *sb = file_inode(iocb->ki_filp)->i_sb;
+
+	if (!sb_start_write_trylock(sb))
+		return false;
+	/* Whoever completes it ends it: for lockdep it is not this task's. */
+	__sb_writers_release(sb, SB_FREEZE_WRITE);
+	return true;
+}
+
+static void start_one(struct blktap_slot *slot)
+{
+	struct kiocb *iocb = &slot->iocb;
+	const struct file_operations *file = iocb->ki_filp->f_op;
+	struct bio_vec *pieces = &slot->queue->pieces[slot->first];
+	bool write = iocb->ki_flags & IOCB_WRITE;
+	struct iov_iter data;
+	ssize_t moved;
+
+	iov_iter_bvec(&data, write ? ITER_SOURCE : ITER_DEST, pieces, slot->request.nr_segs,
+		      slot->request.bytes);
+	if (is_write_to_file(iocb) && !start_write(iocb)) {
+		finished(slot, -EAGAIN);
+		return;
+	}
+	moved = write ? file->write_iter(iocb, &data) : file->read_iter(iocb, &data);
+	/* Anything else is the result, and nobody will call. */
+	if (moved != -EIOCBQUEUED)
+		completed(iocb, moved);
+}
+
+/* Starts the I/O of all `slots`, which are nobody else's, and empties the list. No lock is held. */
+void blktap_submit(struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+	struct blk_plug plug;
+	unsigned int flags;
+
+	if (list_empty(slots))
+		return;
+	/* Memory must not be freed by writing to the disk that is waited for. */
+	flags = memalloc_noio_save();
+	blk_start_plug(&plug);
+	list_for_each_entry_safe(slot, next, slots, node) {
+		/* From its start on the slot may be collected and be used again. */
+		list_del_init(&slot->node);
+		start_one(slot);
+	}
+	blk_finish_plug(&plug);
+	memalloc_noio_restore(flags);
+}
+
+static void prepare(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	const struct blktap_delegation *delegation = slot->delegation;
+	const struct blkif_request *request = &slot->request;
+	u64 from = request->sector - delegation->sector;
+	unsigned int seg;
+
+	for (seg = slot->first; seg < slot->first + request->nr_segs; seg++)
+		bvec_set_page(&queue->pieces[seg], queue->pages[queue->page_of[seg]],
+			      queue->segs[seg].length, queue->segs[seg].offset);
+	slot->iocb = (struct kiocb){
+		.ki_filp = delegation->file,
+		.ki_pos = delegation->offset + from * RING_SECTOR_SIZE,
+		.ki_complete = completed,
+		.ki_flags = delegation->iocb_flags |
+			    (blkif_op_writes(request->op) ? IOCB_WRITE : 0),
+	};
+}
+
+static bool is_plain(const struct blkif_request *request)
+{
+	return request->op == BLKIF_OP_READ || request->op == BLKIF_OP_WRITE;
+}
+
+/*
+ * Moves those of `taken` that lie in a delegated extent to `starts`. While a
+ * barrier is under way there are none: tapdisk sees all requests, and their order.
+ * queue.lock is held.
+ */
+void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
+			  struct list_head *starts)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+
+	if (mtree_empty(&queue->vbd->delegations) || queue->barriers)
+		return;
+	list_for_each_entry_safe(slot, next, taken, node) {
+		if (!is_plain(&slot->request))
+			continue;
+		slot->delegation = blktap_delegation_get(queue->vbd, &slot->request);
+		if (!slot->delegation)
+			continue;
+		prepare(queue, slot);
+		list_move_tail(&slot->node, starts);
+		queue->submitted++;
+		blktap_count(queue->vbd, requests_delegated, 1);
+	}
+}
+
+/*
+ * Takes what has ended: to the slots that are done, or to tapdisk. Then the
+ * barrier that waited for it may go. queue.lock is held.
+ */
+void blktap_submit_collect(struct blktap_queue *queue)
+{
+	struct llist_node *ended = llist_reverse_order(llist_del_all(&queue->completed));
+	struct blktap_vbd *vbd = queue->vbd;
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+	LIST_HEAD(bounced);
+
+	llist_for_each_entry_safe(slot, next, ended, completed) {
+		blktap_delegation_put(vbd, slot->delegation);
+		queue->submitted--;
+		if (slot->moved == slot->request.bytes) {
+			list_add_tail(&slot->node, &queue->done);
+			continue;
+		}
+		list_add_tail(&slot->node, &bounced);
+		blktap_count(vbd, requests_bounced, 1);
+		trace_blktap_bounce(vbd->domid, vbd->devid, slot->index, slot->request.op,
+				    slot->request.sector, slot->request.bytes, slot->moved);
+	}
+	if (!queue->submitted)
+		list_splice_tail_init(&queue->waiting, &bounced);
+	blktap_queue_hand_over(queue, &bounced);
+}
+
+/* The worker: all that RUN does, but for what is tapdisk's alone. */
+void blktap_submit_work(struct work_struct *work)
+{
+	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
+	bool idle = false;
+	int round;
+
+	blktap_count(queue->vbd, worker_runs, 1);
+	WRITE_ONCE(queue->serving, true);
+	for (round = 0; round < ROUNDS_MAX && !idle; round++) {
+		LIST_HEAD(starts);
+
+		mutex_lock(&queue->lock);
+		idle = !blktap_queue_serve(queue, &starts);
+		mutex_unlock(&queue->lock);
+		blktap_submit(&starts);
+		cond_resched();
+	}
+	WRITE_ONCE(queue->serving, false);
+	/* Whoever saw us at it has left the rest to us. */
+	smp_mb();
+	if (!idle || !llist_empty(&queue->completed))
+		blktap_submit_kick(queue);
+}
