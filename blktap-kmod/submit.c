@@ -104,9 +104,13 @@ static void start_one(struct blktap_slot *slot)
 
 	iov_iter_bvec(&data, write ? ITER_SOURCE : ITER_DEST, pieces, slot->request.nr_segs,
 		      slot->request.bytes);
-	if (is_write_to_file(iocb) && !start_write(iocb)) {
-		finished(slot, -EAGAIN);
-		return;
+	if (is_write_to_file(iocb)) {
+		if (!start_write(iocb)) {
+			finished(slot, -EAGAIN);
+			return;
+		}
+		/* A new time stamp with each tick, else each tick's first write would bounce. */
+		file_update_time(iocb->ki_filp);
 	}
 	moved = write ? file->write_iter(iocb, &data) : file->read_iter(iocb, &data);
 	/* Anything else is the result, and nobody will call. */
