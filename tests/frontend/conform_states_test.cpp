@@ -59,6 +59,8 @@ TEST_F(ConformStates, ReopensInEveryOtherShape)
 TEST_F(ConformStates, ReopensUnderLoad)
 {
     connect();
+    const auto deviation = known_deviation(
+        Backend::blkback, "stays in Closing if I/O is under way when the frontend has closed");
     std::uint64_t seed = 1;
     for (const Shape& shape : shapes()) {
         {

@@ -67,7 +67,8 @@ Disk::Disk(const Options& options)
     std::ofstream(image_, std::ios::binary)
         .write(reinterpret_cast<const char*>(contents.data()),
                static_cast<std::streamsize>(contents.size()));
-    forget(image_);
+    if (settings.backend == Backend::blktap)
+        forget(image_);
     if (settings.backend == Backend::blkback) {
         // What /etc/xen/scripts/block does for a file.
         loop_ = std::make_unique<Loop>(image_, options.writable);
@@ -118,7 +119,8 @@ std::vector<std::uint8_t> Disk::stored(std::uint64_t sector, std::size_t bytes) 
     close(fd);
     if (got != static_cast<ssize_t>(bytes))
         throw std::runtime_error(image_ + ": cannot be read");
-    forget(image_);
+    if (settings.backend == Backend::blktap)
+        forget(image_);
     return data;
 }
 
