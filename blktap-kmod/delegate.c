@@ -20,7 +20,7 @@ static u64 last_sector(const struct blktap_delegation *delegation)
 	return delegation->sector + delegation->sectors - 1;
 }
 
-/* Whether the request's file position may be what tapdisk says, for good. */
+/* Whether every request in the extent has a place in the file, so that none needs a check. */
 static int check_extent(const struct blktap_vbd *vbd, const struct blktap_extent *extent)
 {
 	const u64 capacity = vbd->disk.sectors;

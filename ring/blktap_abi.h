@@ -40,8 +40,9 @@
  * RW whatever the request does, stay visible between requests, and are in no
  * order. There are some only if BLKTAP_DISK_PERSISTENT was agreed.
  *
- * BLKTAP_IOC_RUN is the one doorbell of both directions, and the module works
- * only inside it, in tapdisk's own context: it takes tapdisk's commands,
+ * BLKTAP_IOC_RUN is the one doorbell of both directions. Unless something is
+ * delegated, see below, the module works only inside it, in tapdisk's own
+ * context: it takes tapdisk's commands,
  * withdraws the finished slots' pages, answers the guest, takes the guest's
  * new requests, maps them and puts them on the request ring. A poll() that
  * says readable means: call RUN. POLLHUP means: the vbd is gone, answer what is
@@ -55,6 +56,7 @@
  * and whatever comes while a barrier is under way, discards, and each request
  * that did not succeed as a whole, which tapdisk then carries out from its
  * start, and whose error is tapdisk's to tell.
+ * Then requests may be announced at any time, and poll() says so.
  *
  * Neither side trusts the other's indices; entries are copied once and the
  * copy is validated. Fields named `reserved` are zero and checked. All numbers
