@@ -13,8 +13,8 @@ guests_of_type() { # pv|pvh
     local kernel release name sum bytes=$((4 << 20))
     cp --sparse=always /srv/root.img /srv/kinds.img
     fallocate -l 16M /srv/data.img
-    for kernel in /srv/vmlinuz-*; do
-        release=${kernel#/srv/vmlinuz-}
+    for kernel in /srv/vmlinux-*; do
+        release=${kernel#/srv/vmlinux-}
         name=$1-$release
         GUEST_KERNEL=$release GUEST_TYPE=$1 guest_config "$name" tap:zc:/srv/kinds.img,xvda,w \
             tap:zc:/srv/data.img,xvdb,w > "/run/$name.cfg"

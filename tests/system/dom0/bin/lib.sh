@@ -8,7 +8,8 @@ PS4='+$SECONDS '
 
 say() { echo "$*" >&3; echo "== $*"; } # progress, seen on the outside
 die() { say "failed: $*"; exit 1; }
-nap() { read -rt "$1" <> <(:) || :; } # sleeps without a process
+exec {silence}<> <(:)                     # nobody ever writes to it
+nap() { read -rt "$1" -u "$silence" || :; } # sleeps without a process
 
 wait_for() { # SECONDS COMMAND...: until the command succeeds
     local end=$((SECONDS + $1))
@@ -26,14 +27,14 @@ guest_tty() { xenstore-read "/local/domain/$(xl domid "$1")/console/tty"; }
 guest_gone() { ! xl domid "$1" > /dev/null 2>&1; }
 
 # Prints the configuration of a guest, as a user would write it. GUEST_TYPE: pv or pvh (pvh needs a
-# host of one CPU). GUEST_KERNEL: a series, such as 6.12, of the files /srv/vmlinuz-*.
+# host of one CPU). GUEST_KERNEL: a series, such as 6.12, of the files /srv/vmlinux-*.
 guest_config() { # NAME DISK...
     local name=$1 kernel=${GUEST_KERNEL:+-$GUEST_KERNEL}
     shift
     cat <<END
 name = "$name"
 type = "${GUEST_TYPE:-pv}"
-kernel = "/srv/vmlinuz$kernel"
+kernel = "/srv/vmlinux$kernel"
 ramdisk = "/srv/initrd$kernel"
 extra = "root=/dev/xvda console=hvc0"
 memory = 384
@@ -50,15 +51,16 @@ guest_start() { # NAME CONFIG-FILE: create, and wait until the guest takes comma
 guest_send() { # NAME ID SCRIPT
     local line
     line="run $2 $(base64 -w0 <<< "$3")"
-    printf '%s\n' "$line" > "$(guest_tty "$1")"
+    printf '%s\n' "$line" > "${GUEST_TTY:-$(guest_tty "$1")}"
 }
 
+# GUEST_TTY: its guest_tty, for those to whom the price of looking it up matters.
 guest_run() { # NAME SECONDS SCRIPT: run a script in the guest, print its output, return its status
     # Waits in a read of the console: polling would cost dom0 time that benchmarks count.
     local tty line id=$RANDOM$RANDOM end=$((SECONDS + $2)) shown=
-    tty=$(guest_tty "$1") || return 1
+    tty=${GUEST_TTY:-$(guest_tty "$1")} || return 1
     exec {console}<> "$tty"
-    guest_send "$1" $id "$3"
+    GUEST_TTY=$tty guest_send "$1" $id "$3"
     while [ $SECONDS -lt $end ] && read -rt $((end - SECONDS)) -u "$console" line; do
         line=${line%$'\r'}
         case $line in
