@@ -4,7 +4,8 @@
 # One guest, one ram disk of dom0, one back end after the other on it: fio jobs and what they cost.
 # Results go to $NESTED_RESULTS/measured, one number a line: BACK-END JOB NAME VALUE, by tabs.
 #
-# qdisk comes first, for a PV guest has a device model only if a qdisk is in its configuration.
+# qdisk comes first or not at all: a PV guest has a device model only if its configuration has a
+# qdisk.
 
 jobs=(randread-4k-qd1 randread-4k-qd32 randwrite-4k-qd32 read-128k-qd8 write-128k-qd8)
 ram=/dev/ram0
@@ -16,6 +17,7 @@ measure_ram() { # a disk in dom0's memory, filled, so that only the back ends di
 
 # The options of a back end, for the disks that come next.
 set_options() { # BACK-END
+    modprobe xen-blkback
     case $1 in
     blkback) echo Y > /sys/module/xen_blkback/parameters/feature_persistent ;;
     blkback-not-persistent) echo N > /sys/module/xen_blkback/parameters/feature_persistent ;;
@@ -39,9 +41,14 @@ disk_spec() { # BACK-END DEVICE
 
 note() { printf '%s\t%s\t%s\t%s\n' "$@" >> "$NESTED_RESULTS/measured"; }
 
-counters() { # BACK-END: every counter this back end offers, as NAME VALUE lines
-    # dom0's and the guest's CPU time in ns, from Xen.
-    [ ! -x ./domain-time ] || ./domain-time "$(xl domid measured)"
+# Both print NAME VALUE lines. What reading them costs dom0 is not to be among what is measured, so
+# the CPU times are read last before a job, and first after it.
+
+cpu_times() { # dom0's and the guest's, in ns, from Xen
+    ./domain-time "$measured_domid"
+}
+
+counters() { # BACK-END: all that it offers
     case $1 in tap:zc:*) ;; *) return ;; esac
     grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /'
     awk '/ctxt_switches/ { n[$1] += $2 } END { for (name in n) print name, n[name] }' \
@@ -67,12 +74,26 @@ tapdisk_system_calls() { # COMMAND...: sets system_calls to how many tapdisk mak
         awk '/^(entries|overrun)/ { n += $2 } END { print n }')
 }
 
+growth() { # BEFORE AFTER: by how much each of AFTER has grown, as NAME VALUE lines
+    awk 'NR == FNR { before[$1] = $2; next } { print $1, $2 - before[$1] }' \
+        <(echo "$1") <(echo "$2")
+}
+
+# Sets overhead: the CPU times of a job that does one I/O. Starting fio and getting its output is
+# work, too, but not what is measured.
+measure_overhead() { # DEVICE
+    local before
+    before=$(cpu_times)
+    guest_fio randread-4k-qd1 "$1" --number_ios=1 > /dev/null || return 1
+    overhead=$(growth "$before" "$(cpu_times)")
+}
+
 measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
     local rw bs rest before after terse name value ios
     IFS=- read -r rw bs rest <<< "$2"
-    before=$(counters "$1")
+    before=$(counters "$1"; cpu_times)
     terse=$(guest_fio "$2" "$3" "$4") || return 1
-    after=$(counters "$1")
+    after=$(cpu_times; counters "$1")
     # Fields of fio's terse format: 6 on are reads, 47 on are writes; latency includes submission.
     local first=6
     case $rw in *write) first=47 ;; esac
@@ -84,9 +105,8 @@ measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
     note "$1" "$2" iops "${field[first + 2]}"
     note "$1" "$2" latency_us "${field[first + 34]}"
     while read -r name value; do
-        value=$((value - $(awk -v n="$name" '$1 == n { print $2 }' <<< "$before")))
-        [ $value = 0 ] || note "$1" "$2" "${name%:}" $value
-    done <<< "$after"
+        [ "$value" = 0 ] || note "$1" "$2" "${name%:}" "$value"
+    done < <(growth "$overhead" "$(growth "$before" "$after")")
     # Counted in a run of its own, for counting has its price.
     case ${count_system_calls:+$1} in
     tap:zc:*)
@@ -102,6 +122,7 @@ measure_back_end() { # BACK-END DEVICE FIO-LENGTHS: name of an associative array
     local job
     local -n fio_length=$3
     guest_run measured 30 "until [ -b /dev/$2 ]; do sleep 0.1; done" || return 1
+    measure_overhead "$2" || return 1
     for job in "${jobs[@]}"; do
         measure_job "$1" "$job" "$2" "${fio_length[$job]}" || return 1
     done
@@ -112,10 +133,14 @@ measure() { # FIO-LENGTHS BACK-END...
     local lengths=$1 back_end device=xvdb
     shift
     measure_ram
-    guest_config measured phy:/srv/root.img,xvda,w "$(disk_spec qdisk "$device")" \
-        > /run/measured.cfg
+    set_options "$1"
+    guest_config measured phy:/srv/root.img,xvda,w "$(disk_spec "$1" $device)" > /run/measured.cfg
     guest_start measured /run/measured.cfg || return 1
-    measure_back_end qdisk "$device" "$lengths" || return 1
+    measured_domid=$(xl domid measured)
+    # shellcheck disable=SC2034 # lib.sh looks at it
+    GUEST_TTY=$(guest_tty measured)
+    measure_back_end "$1" $device "$lengths" || return 1
+    shift
     for back_end; do
         xl block-detach measured "$device" || return 1
         guest_run measured 30 "while [ -b /dev/$device ]; do sleep 0.1; done" || return 1
@@ -125,5 +150,6 @@ measure() { # FIO-LENGTHS BACK-END...
         xl block-attach measured "$(disk_spec "$back_end" "$device")" || return 1
         measure_back_end "$back_end" "$device" "$lengths" || return 1
     done
+    unset GUEST_TTY
     guest_stop measured
 }
