@@ -79,11 +79,27 @@ static inline const void *blkif_entry_at(const struct blkif_abi *abi,
 	return (const __u8 *)(ring + 1) + (size_t)position * abi->entry_bytes;
 }
 
-/* Copies entry number `position` (already reduced to the ring's size) out of the shared ring. */
+/*
+ * Copies entry number `position` (already reduced to the ring's size) out of
+ * the shared ring, but for segments that the request, by its own copied count,
+ * does not have: most requests are short. Of the copy, these bytes stay as
+ * they were.
+ */
 static inline void blkif_fetch(struct blkif_entry *copy, const struct blkif_abi *abi,
 			       const struct blkif_sring *ring, __u32 position)
 {
-	ring_copy_in(copy->bytes, blkif_entry_at(abi, ring, position), abi->request_bytes);
+	const __u8 *shared = (const __u8 *)blkif_entry_at(abi, ring, position);
+	/* With one segment; what a discard and an indirect request have lies in there, too. */
+	const __u32 head = abi->segments + (__u32)sizeof(struct blkif_wire_segment);
+	__u32 nr_segs;
+
+	ring_copy_in(copy->bytes, shared, head);
+	nr_segs = copy->bytes[BLKIF_AT_NR_SEGMENTS];
+	if (nr_segs > BLKIF_SEGS_PER_REQUEST)
+		nr_segs = BLKIF_SEGS_PER_REQUEST;
+	if (nr_segs > 1)
+		ring_copy_in(copy->bytes + head, shared + head,
+			     (nr_segs - 1) * (__u32)sizeof(struct blkif_wire_segment));
 }
 
 static inline __u64 blkif_entry_u64(const struct blkif_entry *entry, __u32 at)

@@ -178,8 +178,7 @@ struct blkif_wire_response_native {
 
 /* Where the fields of one ABI lie, in bytes from the start of an entry. */
 struct blkif_abi {
-	__u16 entry_bytes;    /* distance from entry to entry */
-	__u16 request_bytes;
+	__u16 entry_bytes;    /* distance from entry to entry: that of a request, the larger one */
 	__u16 response_bytes;
 	__u16 id;             /* of a request; a response has its id at 0 */
 	__u16 sector;
@@ -200,10 +199,9 @@ enum {
 	BLKIF_AT_RESPONSE_STATUS = 10,
 };
 
-static const struct blkif_abi blkif_abi_x86_32 = { 108, 108, 12, 4, 12, 20, 24, 20 };
-static const struct blkif_abi blkif_abi_x86_64 = { 112, 112, 16, 8, 16, 24, 28, 24 };
+static const struct blkif_abi blkif_abi_x86_32 = { 108, 12, 4, 12, 20, 24, 20 };
+static const struct blkif_abi blkif_abi_x86_64 = { 112, 16, 8, 16, 24, 28, 24 };
 static const struct blkif_abi blkif_abi_native = {
-	sizeof(struct blkif_wire_request_native),
 	sizeof(struct blkif_wire_request_native),
 	sizeof(struct blkif_wire_response_native),
 	offsetof(struct blkif_wire_request_native, id),
