@@ -100,6 +100,18 @@ TEST_F(ImageTest, WaitsForItsDevice) {
   EXPECT_EQ(flags[0] & O_NONBLOCK, 0);
 }
 
+TEST_F(ImageTest, AReadLeavesTheAccessTime) {
+  const std::string path = directory.file("a.img", 1 << 20);
+  const std::array<timespec, 2> long_ago{{{1, 0}, {2, 0}}};  // relatime would update it
+  ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), long_ago.data(), 0), 0);
+  auto image = open(path);
+  ASSERT_TRUE(image) << image.error().what;
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 0, 4096), 0);
+  struct stat status {};
+  ASSERT_EQ(::stat(path.c_str(), &status), 0);
+  EXPECT_EQ(status.st_atim.tv_sec, 1);
+}
+
 TEST_F(ImageTest, SectorsAreBytesOfTheFile) {
   const std::string path = directory.file("a.img", 1 << 20);
   auto image = open(path);
