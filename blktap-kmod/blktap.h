@@ -151,6 +151,9 @@ void blktap_grant_unmap_added(struct blktap_queue *queue, unsigned int count);
 void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *slots);
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot);
 
+/* map_refs.c: gnttab_map_refs() for less */
+void blktap_map_refs(struct gnttab_map_grant_ref *map, struct page **pages, unsigned int count);
+
 /* persistent.c: grants that stay mapped. queue.lock held */
 void blktap_persistent_init(struct blktap_queue *queue);
 int blktap_persistent_alloc(struct blktap_queue *queue);
@@ -174,7 +177,8 @@ int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *exte
 int blktap_delegate_withdraw(struct blktap_vbd *vbd, const struct blktap_range *range);
 void blktap_delegate_drop(struct blktap_vbd *vbd);             /* vbd.lock held   */
 struct blktap_delegation *blktap_delegation_get(struct blktap_vbd *vbd,
-						const struct blkif_request *request);
+						const struct blkif_request *request,
+						struct blktap_delegation *guess);
 void blktap_delegation_put(struct blktap_vbd *vbd, struct blktap_delegation *delegation);
 
 /* submit.c: and how it does */

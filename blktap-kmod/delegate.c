@@ -204,20 +204,20 @@ static bool serves(const struct blktap_delegation *delegation, const struct blki
 
 /*
  * The extent that the whole data of a read or write lies in, with a reference
- * for the caller; NULL: there is none that may be used for it.
+ * for the caller; NULL: there is none that may be used for it. `guess`, looked
+ * at first, is one that was found under the same RCU read lock, or NULL.
  */
 struct blktap_delegation *blktap_delegation_get(struct blktap_vbd *vbd,
-						const struct blkif_request *request)
+						const struct blkif_request *request,
+						struct blktap_delegation *guess)
 {
-	struct blktap_delegation *delegation;
+	struct blktap_delegation *delegation = guess;
 
-	rcu_read_lock();
-	delegation = mtree_load(&vbd->delegations, request->sector);
-	if (delegation && !serves(delegation, request))
-		delegation = NULL;
+	if (!delegation || !serves(delegation, request))
+		delegation = mtree_load(&vbd->delegations, request->sector);
+	if (!delegation || !serves(delegation, request))
+		return NULL;
 	/* The tree's own reference is there until all readers have left. */
-	if (delegation)
-		refcount_inc(&delegation->users);
-	rcu_read_unlock();
+	refcount_inc(&delegation->users);
 	return delegation;
 }

@@ -150,8 +150,7 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
 		if (slot->status == BLKIF_RSP_OKAY)
 			add_maps(queue, slot, &count);
 	if (count) {
-		/* Each operation has its own status: the result of the whole says nothing new. */
-		(void)gnttab_map_refs(queue->map, NULL, queue->batch, count);
+		blktap_map_refs(queue->map, queue->batch, count);
 		blktap_count(queue->vbd, hypercalls, 1);
 		blktap_count(queue->vbd, kernel_map_ops, count);
 	}

@@ -139,17 +139,19 @@ static void finish_done(struct blktap_queue *queue)
 	ktime_t deadline = 0;
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
-	LIST_HEAD(ready);
+	LIST_HEAD(busy);
 
 	blktap_window_revoke(queue, &queue->done);
-	list_for_each_entry_safe(slot, next, &queue->done, node)
+	list_for_each_entry_safe(slot, next, &queue->done, node) {
 		if (settled(queue, slot, &deadline))
-			list_move_tail(&slot->node, &ready);
-		else
-			blktap_count(queue->vbd, busy_waits, 1);
-	blktap_grant_unmap(queue, &ready);
-	list_for_each_entry_safe(slot, next, &ready, node)
+			continue;
+		list_move_tail(&slot->node, &busy);
+		blktap_count(queue->vbd, busy_waits, 1);
+	}
+	blktap_grant_unmap(queue, &queue->done);
+	list_for_each_entry_safe(slot, next, &queue->done, node)
 		blktap_queue_answer(queue, slot);
+	list_splice(&busy, &queue->done);
 	blktap_guest_publish(queue);
 }
 

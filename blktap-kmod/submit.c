@@ -131,11 +131,10 @@ void blktap_submit(struct list_head *slots)
 	/* Memory must not be freed by writing to the disk that is waited for. */
 	flags = memalloc_noio_save();
 	blk_start_plug(&plug);
-	list_for_each_entry_safe(slot, next, slots, node) {
-		/* From its start on the slot may be collected and be used again. */
-		list_del_init(&slot->node);
+	/* From its start on a slot may be collected and be used again, its node included. */
+	list_for_each_entry_safe(slot, next, slots, node)
 		start_one(slot);
-	}
+	INIT_LIST_HEAD(slots);
 	blk_finish_plug(&plug);
 	memalloc_noio_restore(flags);
 }
@@ -172,22 +171,32 @@ static bool is_plain(const struct blkif_request *request)
 void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 			  struct list_head *starts)
 {
+	struct blktap_delegation *delegation = NULL;
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
+	unsigned int count = 0;
+	LIST_HEAD(others);
 
 	if (mtree_empty(&queue->vbd->delegations) || queue->barriers)
 		return;
+	rcu_read_lock();
 	list_for_each_entry_safe(slot, next, taken, node) {
-		if (!is_plain(&slot->request))
+		/* Most often that of the request before. */
+		delegation = !is_plain(&slot->request) ? NULL :
+			blktap_delegation_get(queue->vbd, &slot->request, delegation);
+		if (!delegation) {
+			list_move_tail(&slot->node, &others);
 			continue;
-		slot->delegation = blktap_delegation_get(queue->vbd, &slot->request);
-		if (!slot->delegation)
-			continue;
+		}
+		slot->delegation = delegation;
 		prepare(queue, slot);
-		list_move_tail(&slot->node, starts);
-		queue->submitted++;
-		blktap_count(queue->vbd, requests_delegated, 1);
+		count++;
 	}
+	rcu_read_unlock();
+	list_splice_tail_init(taken, starts);
+	list_splice(&others, taken);
+	queue->submitted += count;
+	blktap_count(queue->vbd, requests_delegated, count);
 }
 
 /*
