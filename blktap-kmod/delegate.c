@@ -7,6 +7,7 @@
  * each that uses one holds a reference until its I/O has ended, so that an
  * extent may be withdrawn, and tapdisk leave, while I/O is under way.
  */
+#include <linux/blkdev.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/rcupdate.h>
@@ -63,6 +64,20 @@ static int check_file(const struct file *file, u32 flags)
 	return 0;
 }
 
+/*
+ * The device, if requests may go straight to it: their segments lie on whole
+ * sectors, and that has to be enough for it. NULL: by way of the file.
+ */
+static struct block_device *plain_device(const struct file *file)
+{
+	struct block_device *device;
+
+	if (!S_ISBLK(file_inode(file)->i_mode) || (file->f_iocb_flags & IOCB_DSYNC))
+		return NULL;
+	device = I_BDEV(file->f_mapping->host);
+	return bdev_dma_alignment(device) < RING_SECTOR_SIZE ? device : NULL;
+}
+
 static struct blktap_delegation *create(struct file *file, const struct blktap_extent *extent)
 {
 	struct blktap_delegation *delegation = kzalloc(sizeof(*delegation), GFP_KERNEL);
@@ -70,6 +85,7 @@ static struct blktap_delegation *create(struct file *file, const struct blktap_e
 	if (!delegation)
 		return NULL;
 	delegation->file = file;
+	delegation->device = plain_device(file);
 	delegation->sector = extent->sector;
 	delegation->sectors = extent->sectors;
 	delegation->offset = extent->offset;

@@ -6,6 +6,7 @@
 #define BLKTAP_QUEUE_H
 
 #include <linux/atomic.h>
+#include <linux/bio.h>
 #include <linux/bvec.h>
 #include <linux/fs.h>
 #include <linux/list.h>
@@ -85,6 +86,7 @@ struct blktap_windows {
 struct blktap_delegation {
 	struct list_head node;           /* of those that are taken out                */
 	struct file *file;
+	struct block_device *device;     /* NULL: not, or not straight                 */
 	u64 sector;                      /* the first                                  */
 	u64 sectors;
 	u64 offset;                      /* bytes, of its start in the file            */
@@ -109,7 +111,10 @@ struct blktap_slot {
 	/* submit.c */
 	struct blktap_queue *queue;
 	struct blktap_delegation *delegation; /* that its I/O uses                             */
-	struct kiocb iocb;
+	union {
+		struct kiocb iocb;
+		struct bio bio;
+	};
 	struct llist_node completed;     /* of queue.completed                                 */
 	long moved;                      /* bytes, or a negative errno                         */
 };

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What the module serves by itself: requests inside of delegated extents are
- * read from and written to the extent's file straight over the guest's pages.
- * These get no user PTE and no further reference, and tapdisk sleeps on.
+ * read from and written to the extent's file straight over the guest's pages,
+ * and where that is a block device, by a bio made of them. These pages get no
+ * user PTE and no further reference, and tapdisk sleeps on.
  *
  *   choose (queue.lock) -> start (no lock: a device may make it wait)
  *   -> completed (any context) -> collect (queue.lock)
@@ -69,6 +70,15 @@ static void finished(struct blktap_slot *slot, long moved)
 	rcu_read_unlock();
 }
 
+static u64 position(const struct blktap_slot *slot)
+{
+	const struct blktap_delegation *delegation = slot->delegation;
+
+	return delegation->offset + (slot->request.sector - delegation->sector) * RING_SECTOR_SIZE;
+}
+
+/* --- a file, or a device by way of its page cache ------------------------- */
+
 static bool is_write_to_file(const struct kiocb *iocb)
 {
 	return (iocb->ki_flags & IOCB_WRITE) && S_ISREG(file_inode(iocb->ki_filp)->i_mode);
@@ -93,15 +103,20 @@ static bool start_write(struct kiocb *iocb)
 	return true;
 }
 
-static void start_one(struct blktap_slot *slot)
+static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool write)
 {
+	const struct blktap_delegation *delegation = slot->delegation;
+	const struct file_operations *file = delegation->file->f_op;
 	struct kiocb *iocb = &slot->iocb;
-	const struct file_operations *file = iocb->ki_filp->f_op;
-	struct bio_vec *pieces = &slot->queue->pieces[slot->first];
-	bool write = iocb->ki_flags & IOCB_WRITE;
 	struct iov_iter data;
 	ssize_t moved;
 
+	*iocb = (struct kiocb){
+		.ki_filp = delegation->file,
+		.ki_pos = position(slot),
+		.ki_complete = completed,
+		.ki_flags = delegation->iocb_flags | (write ? IOCB_WRITE : 0),
+	};
 	iov_iter_bvec(&data, write ? ITER_SOURCE : ITER_DEST, pieces, slot->request.nr_segs,
 		      slot->request.bytes);
 	if (is_write_to_file(iocb)) {
@@ -116,6 +131,63 @@ static void start_one(struct blktap_slot *slot)
 	/* Anything else is the result, and nobody will call. */
 	if (moved != -EIOCBQUEUED)
 		completed(iocb, moved);
+}
+
+/* --- a device, straight ---------------------------------------------------- */
+
+/*
+ * Whether the request is all of the device's business: its blocks are not
+ * larger than the disk's, and this host's page cache has nothing that would
+ * have to be written before or be dropped after.
+ */
+static bool goes_to_device(const struct blktap_slot *slot, bool write)
+{
+	const struct blktap_delegation *delegation = slot->delegation;
+	struct address_space *cache = delegation->file->f_mapping;
+	struct block_device *device = delegation->device;
+
+	if (!device ||
+	    bdev_logical_block_size(device) > slot->queue->vbd->disk.sector_size ||
+	    (write && bdev_read_only(device)))
+		return false;
+	if (!READ_ONCE(cache->nrpages))
+		return true;
+	return !write && !mapping_tagged(cache, PAGECACHE_TAG_DIRTY) &&
+		!mapping_tagged(cache, PAGECACHE_TAG_WRITEBACK);
+}
+
+static void bio_ended(struct bio *bio)
+{
+	struct blktap_slot *slot = container_of(bio, struct blktap_slot, bio);
+
+	finished(slot, bio->bi_status ? blk_status_to_errno(bio->bi_status) : slot->request.bytes);
+}
+
+/* The slot has the bio and the queue its pieces, so nothing is allocated. */
+static void start_bio(struct blktap_slot *slot, struct bio_vec *pieces, bool write)
+{
+	struct bio *bio = &slot->bio;
+
+	bio_init(bio, slot->delegation->device, pieces, slot->request.nr_segs,
+		 write ? REQ_OP_WRITE | REQ_SYNC | REQ_IDLE : REQ_OP_READ);
+	bio->bi_vcnt = slot->request.nr_segs;
+	bio->bi_iter.bi_size = slot->request.bytes;
+	bio->bi_iter.bi_sector = position(slot) >> SECTOR_SHIFT;
+	bio->bi_end_io = bio_ended;
+	submit_bio(bio);
+}
+
+/* --- either ---------------------------------------------------------------- */
+
+static void start_one(struct blktap_slot *slot)
+{
+	struct bio_vec *pieces = &slot->queue->pieces[slot->first];
+	bool write = blkif_op_writes(slot->request.op);
+
+	if (goes_to_device(slot, write))
+		start_bio(slot, pieces, write);
+	else
+		start_iocb(slot, pieces, write);
 }
 
 /* Starts the I/O of all `slots`, which are nobody else's, and empties the list. No lock is held. */
@@ -139,23 +211,13 @@ void blktap_submit(struct list_head *slots)
 	memalloc_noio_restore(flags);
 }
 
-static void prepare(struct blktap_queue *queue, struct blktap_slot *slot)
+static void gather_pieces(struct blktap_queue *queue, const struct blktap_slot *slot)
 {
-	const struct blktap_delegation *delegation = slot->delegation;
-	const struct blkif_request *request = &slot->request;
-	u64 from = request->sector - delegation->sector;
 	unsigned int seg;
 
-	for (seg = slot->first; seg < slot->first + request->nr_segs; seg++)
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
 		bvec_set_page(&queue->pieces[seg], queue->pages[queue->page_of[seg]],
 			      queue->segs[seg].length, queue->segs[seg].offset);
-	slot->iocb = (struct kiocb){
-		.ki_filp = delegation->file,
-		.ki_pos = delegation->offset + from * RING_SECTOR_SIZE,
-		.ki_complete = completed,
-		.ki_flags = delegation->iocb_flags |
-			    (blkif_op_writes(request->op) ? IOCB_WRITE : 0),
-	};
 }
 
 static bool is_plain(const struct blkif_request *request)
@@ -189,7 +251,7 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 			continue;
 		}
 		slot->delegation = delegation;
-		prepare(queue, slot);
+		gather_pieces(queue, slot);
 		count++;
 	}
 	rcu_read_unlock();

@@ -151,6 +151,10 @@ Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
   Result<ImageInfo> info =
       find_geometry(file->fd.get(), options.path, options.read_only, options.direct);
   if (!info) return info.error();
+  // Of whatever this host has in its cache, each request would have to be kept in step with it;
+  // somebody, such as udev, has most often looked at the device's beginning.
+  if (file->is_block && info->direct)
+    ::posix_fadvise(file->fd.get(), 0, 0, POSIX_FADV_DONTNEED);
   if (options.discard && !options.read_only)
     info->discard = find_discard(file->fd.get(), *info);
   return std::make_unique<RawFile>(std::move(file->fd), options.path, *info);
