@@ -75,7 +75,7 @@ tapdisk_system_calls() { # COMMAND...: sets system_calls to how many tapdisk mak
 }
 
 growth() { # BEFORE AFTER: by how much each of AFTER has grown, as NAME VALUE lines
-    awk 'NR == FNR { before[$1] = $2; next } { print $1, $2 - before[$1] }' \
+    awk 'NR == FNR { before[$1] = $2; next } { printf "%s %.0f\n", $1, $2 - before[$1] }' \
         <(echo "$1") <(echo "$2")
 }
 
