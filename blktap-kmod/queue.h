@@ -98,8 +98,8 @@ struct blktap_delegation {
 /* One guest request, from its fetch until its answer. */
 struct blktap_slot {
 	struct list_head node;           /* queue.free, done or waiting, or a batch on the stack;
-					    none while tapdisk owns it, it is in limbo, or its
-					    I/O is under way                                   */
+					    none while tapdisk owns it or it is in limbo; stale
+					    while its I/O is under way                         */
 	struct blkif_request request;    /* the private copy; valid by construction            */
 	u64 arrival;
 	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */

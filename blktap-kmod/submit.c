@@ -77,7 +77,7 @@ static u64 position(const struct blktap_slot *slot)
 	return delegation->offset + (slot->request.sector - delegation->sector) * RING_SECTOR_SIZE;
 }
 
-/* --- a file, or a device by way of its page cache ------------------------- */
+/* --- by way of the file: a regular one, or a device that is in the page cache --- */
 
 static bool is_write_to_file(const struct kiocb *iocb)
 {

@@ -125,8 +125,8 @@ Result<OpenedFile> open_raw_file(const ImageOptions& options) {
   if (!fd) return fd.error();
   // From here on it is to wait: io_uring gives EAGAIN for a non-blocking file, again and again
   // where the device has no other answer to "not now" (device mapper).
-  // That a guest reads is not noted in the image's inode, which would cost writes; who is neither
-  // its owner nor root has to put up with it.
+  // That a guest reads is not noted in the image's inode, which would cost writes. Only
+  // the owner may ask for that, for we have no CAP_FOWNER; others' images get their time stamps.
   if (::fcntl(fd->get(), F_SETFL, O_NOATIME) && ::fcntl(fd->get(), F_SETFL, 0))
     return system_error(options.path, errno);
   opened.fd = std::move(*fd);

@@ -17,7 +17,7 @@ measure_ram() { # a disk in dom0's memory, filled, so that only the back ends di
 
 # The options of a back end, for the disks that come next.
 set_options() { # BACK-END
-    modprobe xen-blkback
+    modprobe xen-blkback || return 1
     case $1 in
     blkback) echo Y > /sys/module/xen_blkback/parameters/feature_persistent ;;
     blkback-not-persistent) echo N > /sys/module/xen_blkback/parameters/feature_persistent ;;
@@ -139,7 +139,7 @@ measure() { # FIO-LENGTHS BACK-END...
     local lengths=$1 back_end device=xvdb
     shift
     measure_ram
-    set_options "$1"
+    set_options "$1" || return 1
     guest_config measured phy:/srv/root.img,xvda,w "$(disk_spec "$1" $device)" > /run/measured.cfg
     guest_start measured /run/measured.cfg || return 1
     measured_domid=$(xl domid measured)
@@ -152,7 +152,7 @@ measure() { # FIO-LENGTHS BACK-END...
         guest_run measured 30 "while [ -b /dev/$device ]; do sleep 0.1; done" || return 1
         # A new name each time: nothing can be mistaken for a leftover.
         device=xvd$(tr b-y c-z <<< "${device#xvd}")
-        set_options "$back_end"
+        set_options "$back_end" || return 1
         xl block-attach measured "$(disk_spec "$back_end" "$device")" || return 1
         measure_back_end "$back_end" "$device" "$lengths" || return 1
     done
