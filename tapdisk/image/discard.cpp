@@ -66,8 +66,9 @@ DiscardInfo of_device(const struct stat& status, const ImageInfo& info) {
     granularity = info.sector_size;
   found.offered = true;
   found.granularity = static_cast<std::uint32_t>(granularity);
-  found.alignment =
-      static_cast<std::uint32_t>(number_in(device + "/discard_alignment") % granularity);
+  // The kernel says -1 where devices below are not aligned to each other.
+  const std::uint64_t alignment = number_in(device + "/discard_alignment") % granularity;
+  if (alignment % info.sector_size == 0) found.alignment = static_cast<std::uint32_t>(alignment);
   return found;
 }
 

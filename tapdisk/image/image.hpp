@@ -4,13 +4,14 @@
 //
 // What is opened once, with its lock and its geometry, is an OpenImage; each queue of the vbd works
 // on a view of it, an Image, which does its I/O by that queue's engine. Views share nothing that
-// changes, so their threads never wait for each other here.
+// changes but that a sync has failed, so their threads never wait for each other here.
 //
 // Contract, asserted for every driver at the one place through which all operations pass:
 //   - start() takes an operation that lies inside the disk, in whole logical blocks, and that
 //     does not change a read-only disk, and discards only if that is offered;
 //   - op_finished() follows exactly once, from a later Engine::turn(), never from inside start();
-//   - kSync makes durable whatever was finished before its start().
+//   - kSync makes durable whatever was finished before its start(), on any view; after one that
+//     failed, on any view, all fail.
 #pragma once
 
 #include <sys/types.h>

@@ -34,14 +34,27 @@ struct flock range(short type, std::uint64_t first, std::uint64_t count) {
 
 // Whether another open file description holds a lock in the range. An exclusive lock is asked
 // for, which clashes with the shared ones; asking needs no write access.
-bool held(int fd, std::uint64_t first, std::uint64_t count) {
+Result<bool> held(int fd, std::uint64_t first, std::uint64_t count) {
   if (count == 0) return false;
   struct flock lock = range(F_WRLCK, first, count);
-  return ::fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+  if (::fcntl(fd, F_OFD_GETLK, &lock)) return system_error("locks", errno);
+  return lock.l_type != F_UNLCK;
 }
 
-bool held_by_another(int fd, std::uint64_t region, std::uint64_t number) {
-  return held(fd, region, number) || held(fd, region + number + 1, kNumbers - number - 1);
+Result<bool> held_by_another(int fd, std::uint64_t region, std::uint64_t number) {
+  const Result<bool> below = held(fd, region, number);
+  return !below || *below ? below : held(fd, region + number + 1, kNumbers - number - 1);
+}
+
+// Whether another machine holds what this one must not share.
+Result<bool> clashes(int fd, std::uint64_t number, bool writes) {
+  const Result<bool> with_writer = held_by_another(fd, kWriters, number);
+  return !with_writer || *with_writer || !writes ? with_writer
+                                                 : held_by_another(fd, kReaders, number);
+}
+
+Error cannot_lock(const std::string& path, int code) {
+  return plain_error(path, "cannot be locked: " + std::generic_category().message(code), code);
 }
 
 struct Arguments {
@@ -105,12 +118,10 @@ Result<void> lock_image(int fd, const std::string& path, const LockRequest& requ
 
   for (int attempt = 1;; attempt++) {
     struct flock lock = range(F_RDLCK, mine, 1);
-    if (::fcntl(fd, F_OFD_SETLK, &lock))
-      return plain_error(path, "cannot be locked: " + std::generic_category().message(errno),
-                         errno);
-    const bool clash = held_by_another(fd, kWriters, number) ||
-                       (request.writes && held_by_another(fd, kReaders, number));
-    if (!clash) return {};
+    if (::fcntl(fd, F_OFD_SETLK, &lock)) return cannot_lock(path, errno);
+    const Result<bool> clash = clashes(fd, number, request.writes);
+    if (!clash) return cannot_lock(path, clash.error().code);
+    if (!*clash) return {};
 
     lock = range(F_UNLCK, mine, 1);
     ::fcntl(fd, F_OFD_SETLK, &lock);
@@ -122,6 +133,9 @@ Result<void> lock_image(int fd, const std::string& path, const LockRequest& requ
                                           : "in use by another guest (" + holder + ")", EBUSY);
 }
 
-bool image_is_locked(int fd) { return held(fd, 0, 2 * kNumbers); }
+Result<bool> image_is_locked(int fd, const std::string& path) {
+  const Result<bool> locked = held(fd, 0, 2 * kNumbers);
+  return locked ? locked : cannot_lock(path, locked.error().code);
+}
 
 }  // namespace tapdisk

@@ -32,6 +32,6 @@ struct LockRequest {
 Result<void> lock_image(int fd, const std::string& path, const LockRequest& request);
 
 // Whether any other open of the image holds a lock on it.
-bool image_is_locked(int fd);
+Result<bool> image_is_locked(int fd, const std::string& path);
 
 }  // namespace tapdisk

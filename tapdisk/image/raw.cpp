@@ -2,9 +2,14 @@
 #include "image/raw.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cerrno>
+#include <ctime>
 
 #include "base/syscall.hpp"
 #include "image/discard.hpp"
@@ -14,10 +19,27 @@
 namespace tapdisk {
 namespace {
 
+// The first sync that failed, on any queue, which makes all later ones fail: what was lost is not
+// told again.
+class SyncError {
+ public:
+  // The result of a sync that has ended with `result`.
+  int after(int result) noexcept {
+    int none = 0;
+    if (result && error_.compare_exchange_strong(none, result)) return result;
+    return error_.load();
+  }
+
+ private:
+  std::atomic<int> error_{0};
+};
+
 class RawImage final : public Image, private IoClient, private DiscardClient {
  public:
-  RawImage(int fd, const ImageInfo& info, Engine& engine) noexcept
-      : fd_(fd), info_(info), engine_(engine) {}
+  RawImage(int fd, Fd sync_fd, const ImageInfo& info, SyncError& sync_error,
+           Engine& engine) noexcept
+      : fd_(fd), sync_fd_(std::move(sync_fd)), info_(info), sync_error_(sync_error),
+        engine_(engine) {}
 
   Result<void> open_discarder() {
     auto opened = Discarder::open(fd_, engine_, *this);
@@ -41,7 +63,7 @@ class RawImage final : public Image, private IoClient, private DiscardClient {
   void start_io(ImageOp& op, IoVerb verb) noexcept {
     ImageIo& io = op.ios[0];
     io.verb = verb;
-    io.fd = fd_;
+    io.fd = verb == IoVerb::kSync ? sync_fd_.get() : fd_;
     io.offset = op.sector * kSectorSize;
     io.data = op.data;
     io.left = static_cast<std::uint32_t>(op.bytes);
@@ -51,12 +73,17 @@ class RawImage final : public Image, private IoClient, private DiscardClient {
   }
 
   void io_finished(Io& io) noexcept override {
-    finish(*static_cast<ImageIo&>(io).op, io.result);
+    ImageOp& op = *static_cast<ImageIo&>(io).op;
+    finish(op, op.verb == ImageVerb::kSync ? sync_error_.after(io.result) : io.result);
   }
   void discard_finished(ImageOp& op, int result) noexcept override { finish(op, result); }
 
   int fd_;
+  // The kernel tells each open of a file once that it could not write something back. By an open of
+  // its own each queue hears of it.
+  Fd sync_fd_;
   const ImageInfo& info_;
+  SyncError& sync_error_;
   Engine& engine_;
   std::unique_ptr<Discarder> discarder_;  // only if discards are offered
 };
@@ -89,7 +116,10 @@ class RawFile final : public OpenImage {
   }
 
   Result<std::unique_ptr<Image>> view(Engine& engine) const override {
-    auto image = std::make_unique<RawImage>(file_.get(), info_, engine);
+    Result<Fd> sync_fd = open_file(fmt::format("/proc/self/fd/{}", file_.get()), O_RDONLY);
+    if (!sync_fd) return plain_error(path_, sync_fd.error().what, sync_fd.error().code);
+    auto image = std::make_unique<RawImage>(file_.get(), std::move(*sync_fd), info_, sync_error_,
+                                            engine);
     if (info_.discard.offered)
       if (const Result<void> opened = image->open_discarder(); !opened) return opened.error();
     return image;
@@ -99,13 +129,32 @@ class RawFile final : public OpenImage {
   Fd file_;
   std::string path_;
   ImageInfo info_;
+  mutable SyncError sync_error_;
 };
+
+constexpr int kClaimAttempts = 5;
+constexpr timespec kClaimPause{0, 50'000'000};
 
 struct OpenedFile {
   Fd fd;
   bool is_block = false;
   bool claimed = false;  // a block device that nobody else, the host included, has claimed
 };
+
+// The path may lead elsewhere by now; and a device that was made read-only can be opened for
+// writing all the same.
+Result<void> is_what_was_seen(int fd, const struct stat& seen, const ImageOptions& options) {
+  struct stat status {};
+  if (::fstat(fd, &status)) return system_error(options.path, errno);
+  if (status.st_dev != seen.st_dev || status.st_ino != seen.st_ino ||
+      (status.st_mode ^ seen.st_mode) & S_IFMT || status.st_rdev != seen.st_rdev)
+    return plain_error(options.path, "was replaced while it was opened", ESTALE);
+  int read_only = 0;
+  if (S_ISBLK(status.st_mode) && !options.read_only && !::ioctl(fd, BLKROGET, &read_only) &&
+      read_only)
+    return plain_error(options.path, "the device is read-only (disk is 'w')", EROFS);
+  return {};
+}
 
 // A block device is claimed (O_EXCL), which fails if it is mounted or part of something else.
 // O_NONBLOCK: opening a fifo by mistake must not wait for its other end.
@@ -123,6 +172,8 @@ Result<OpenedFile> open_raw_file(const ImageOptions& options) {
   opened.claimed = fd.has_value() && opened.is_block;
   if (!fd && opened.is_block && fd.error().code == EBUSY) fd = open_file(options.path, flags);
   if (!fd) return fd.error();
+  if (const Result<void> same = is_what_was_seen(fd->get(), status, options); !same)
+    return same.error();
   // From here on it is to wait: io_uring gives EAGAIN for a non-blocking file, again and again
   // where the device has no other answer to "not now" (device mapper).
   // That a guest reads is not noted in the image's inode, which would cost writes. Only
@@ -133,20 +184,32 @@ Result<OpenedFile> open_raw_file(const ImageOptions& options) {
   return opened;
 }
 
+Result<OpenedFile> open_and_lock(const ImageOptions& options) {
+  LockRequest request = options.lock;
+  request.writes = !options.read_only;
+  for (int attempt = 1;; attempt++) {
+    Result<OpenedFile> file = open_raw_file(options);
+    if (!file) return file;
+    const Result<void> locked = lock_image(file->fd.get(), options.path, request);
+    if (!locked) return locked.error();
+    if (!file->is_block || file->claimed) return file;
+    // Another tapdisk with which we agree may have the claim; anything else may not.
+    const Result<bool> agreed = image_is_locked(file->fd.get(), options.path);
+    if (!agreed) return agreed.error();
+    if (*agreed) return file;
+    if (attempt == kClaimAttempts)
+      return plain_error(options.path, "in use by this host (mounted, or part of another device)",
+                         EBUSY);
+    // A tapdisk that ends gives its lock away before its claim.
+    ::nanosleep(&kClaimPause, nullptr);
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
-  Result<OpenedFile> file = open_raw_file(options);
+  Result<OpenedFile> file = open_and_lock(options);
   if (!file) return file.error();
-
-  LockRequest request = options.lock;
-  request.writes = !options.read_only;
-  const Result<void> locked = lock_image(file->fd.get(), options.path, request);
-  if (!locked) return locked.error();
-  // Another tapdisk with which we agree may have the claim; anything else may not.
-  if (file->is_block && !file->claimed && !image_is_locked(file->fd.get()))
-    return plain_error(options.path, "in use by this host (mounted, or part of another device)",
-                       EBUSY);
 
   Result<ImageInfo> info =
       find_geometry(file->fd.get(), options.path, options.read_only, options.direct);

@@ -33,7 +33,8 @@ void consume(Io& io, std::uint32_t bytes) noexcept {
 
 IoProgress advance_io(Io& io, long result) noexcept {
   if (result == -EINTR) return IoProgress::kAgain;
-  if (result == -EAGAIN) return IoProgress::kLater;
+  // ECANCELED: nobody here cancels; io_uring found no memory for a thread to do it.
+  if (result == -EAGAIN || result == -ECANCELED) return IoProgress::kLater;
   if (result < 0) return finish(io, static_cast<int>(result));
   if (io.verb == IoVerb::kWatch) return finish(io, static_cast<int>(result));
   if (io.verb == IoVerb::kSync) return finish(io, 0);

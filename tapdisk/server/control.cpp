@@ -148,6 +148,8 @@ void Control::watch_size(dev_t store) {
     if (const Result<std::uint64_t> sectors = hooks_.resize(); !sectors)
       log::warning("{}", sectors.error().what);
   });
+  // It may have grown before anybody watched.
+  boost::asio::post(loop_, [this] { static_cast<void>(hooks_.resize()); });
 }
 
 void Control::accept() {

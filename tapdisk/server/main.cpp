@@ -2,9 +2,14 @@
 //
 // tapdisk: serves one virtual disk of a Xen guest from an image. Builds every part and hands it
 // to the next.
+#include <sys/prctl.h>
+
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/log.hpp"
@@ -36,7 +41,8 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
 }
 
 // Whether the module serves some of the disk by itself. If not, tapdisk serves all of it.
-Result<bool> delegate(const Options& options, const OpenImage& image, QueueThreads& queues) {
+Result<bool> delegate(const Options& options, const OpenImage& image, QueueThreads& queues,
+                      std::uint64_t from) {
   const bool must = options.path == DataPath::kDelegate;
   if (options.path == DataPath::kWindow) return false;
   if (image.extents().empty()) {
@@ -44,24 +50,33 @@ Result<bool> delegate(const Options& options, const OpenImage& image, QueueThrea
     return plain_error(options.image.path, "cannot be delegated: its I/O is not direct",
                        EOPNOTSUPP);
   }
-  const Result<void> done = queues.delegate();
+  const Result<void> done = queues.delegate(from);
   if (done) return true;
   if (must) return plain_error(options.image.path, done.error().what, done.error().code);
   log::info("{}: {}; tapdisk moves all data itself", options.image.path, done.error().what);
   return false;
 }
 
-// In this order: what the guest asks for when it has been told must be served.
-Result<std::uint64_t> resize(const Options& options, OpenImage& image, QueueThreads& queues) {
-  const std::uint64_t before = image.info().sectors;
+// In this order: what the guest asks for when it has been told must be served. `known`: the size
+// that the guest knows.
+Result<std::uint64_t> resize(const Options& options, OpenImage& image, QueueThreads& queues,
+                             std::uint64_t& known) {
   Result<std::uint64_t> now = image.grow();
-  if (!now) return now;
+  if (!now || *now == known) return now;
   if (const Result<void> told = queues.tell_size(*now); !told) return told.error();
-  if (*now == before) return now;
+  const std::uint64_t before = std::exchange(known, *now);
   log::info("the disk has grown from {} to {} sectors", before, *now);
-  const Result<bool> delegated = delegate(options, image, queues);
+  const Result<bool> delegated = delegate(options, image, queues, before);
   if (!delegated) return delegated.error();
   return now;
+}
+
+// The guest's disk may be what memory is being freed to: allocations must not wait for writes that
+// only this process can finish, whichever of its threads makes them, for they share a lock (mmap).
+// Threads inherit it. Needs CAP_SYS_RESOURCE; without it all else works.
+void become_io_flusher() {
+  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+    log::info("not marked as an I/O flusher: {}", std::generic_category().message(errno));
 }
 
 int serve(const Options& options) {
@@ -72,11 +87,12 @@ int serve(const Options& options) {
   auto opened = QueueThreads::open({options.attach, options.engine, **image, errors});
   if (!opened) return failed(kStartFailed, opened.error());
   QueueThreads& queues = **opened;
-  const Result<bool> delegated = delegate(options, **image, queues);
+  const Result<bool> delegated = delegate(options, **image, queues, 0);
   if (!delegated) return failed(kStartFailed, delegated.error());
+  std::uint64_t known = disk.sectors;
   auto control = Control::open(options.control, ControlHooks{
       [&] { return queues.stats(); },
-      [&] { return resize(options, **image, queues); },
+      [&] { return resize(options, **image, queues, known); },
       [&] {
         notify::stopping("finishing what is in flight");
         queues.stop();
@@ -108,6 +124,7 @@ int run(std::vector<std::string> arguments) {
   const Options& options = std::get<Options>(*parsed);
   log::set_journal(!options.foreground_log && log::stderr_is_journal());
   std::signal(SIGPIPE, SIG_IGN);
+  become_io_flusher();
   return serve(options);
 }
 

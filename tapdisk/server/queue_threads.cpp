@@ -3,8 +3,8 @@
 
 #include <pthread.h>
 #include <signal.h>
-#include <sys/prctl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 
@@ -13,13 +13,6 @@
 
 namespace tapdisk {
 namespace {
-
-// The guest's disk may be what memory is being freed to: allocations of this thread must not wait
-// for writes that only it can finish. Needs CAP_SYS_RESOURCE; without it all else works.
-void become_io_flusher(bool say) {
-  if (::prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0) && say)
-    log::info("not marked as an I/O flusher: {}", std::generic_category().message(errno));
-}
 
 // Signals are the control thread's; here they would only interrupt system calls.
 void block_signals() noexcept {
@@ -53,7 +46,6 @@ void QueueThread::join() { thread_.join(); }
 void QueueThread::run() {
   ::pthread_setname_np(::pthread_self(), fmt::format("tapdisk-q{}", queue_).c_str());
   block_signals();
-  become_io_flusher(queue_ == 0);
   made_.set_value(make_parts());
   const Failed failed = go_.get_future().get();
   if (!failed) return;
@@ -102,11 +94,15 @@ void QueueThreads::failed(const Error& error) {
   stop();
 }
 
-Result<void> QueueThreads::delegate() {
+Result<void> QueueThreads::delegate(std::uint64_t from) {
   Source& source = threads_.front()->source();
-  Result<void> done = source.withdraw_all();
-  if (!done) return done;
-  for (const Extent& extent : setting_.image.extents()) {
+  Result<void> done;
+  for (Extent extent : setting_.image.extents()) {
+    const std::uint64_t skipped = from - std::min(from, extent.sector);
+    if (skipped >= extent.sectors) continue;
+    extent.sector += skipped;
+    extent.sectors -= skipped;
+    extent.offset += skipped * kSectorSize;
     done = source.delegate(extent, !setting_.image.info().read_only);
     if (!done) break;
   }

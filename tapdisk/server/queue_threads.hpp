@@ -92,9 +92,9 @@ class QueueThreads {
     return threads_.front()->source().tell_size(sectors);
   }
 
-  // Lets the module serve by itself, on all queues, what the image's extents are now, and nothing
-  // else. After an error it serves nothing by itself.
-  Result<void> delegate();
+  // Lets the module serve by itself, on all queues, what the image's extents are now, from sector
+  // `from` on: what lies before it has been delegated. After an error it serves nothing by itself.
+  Result<void> delegate(std::uint64_t from);
 
   void stop() noexcept;
   unsigned count() const noexcept { return static_cast<unsigned>(threads_.size()); }

@@ -40,6 +40,20 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
   return attach;
 }
 
+// Why the module did not let us attach; see blktap_abi.h.
+Error refusal(int code) {
+  switch (code) {
+    case EBUSY: return plain_error("attach", "another tapdisk serves this vbd", code);
+    case EPROTONOSUPPORT:
+      return plain_error("attach", "the loaded module blktap is of another version: with no disk "
+                         "in use, modprobe -r blktap && modprobe blktap", code);
+    case ENOSPC:
+      return plain_error("attach", "the disks use as many guest pages as the module's parameter "
+                         "max_pages allows", code);
+    default: return system_error("attach", code);
+  }
+}
+
 class KmodSource final : public Source {
  public:
   KmodSource(Fd device, const Capacity& capacity) noexcept
@@ -47,9 +61,7 @@ class KmodSource final : public Source {
 
   // Gives the number of queues.
   Result<unsigned> attach(blktap_attach attach) {
-    if (::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach))
-      return errno == EBUSY ? plain_error("attach", "another tapdisk serves this vbd", EBUSY)
-                            : system_error("attach", errno);
+    if (::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach)) return refusal(errno);
     if (!layout_is_sound(attach))
       return plain_error("attach", "the module's layout is out of bounds", EPROTO);
     if (const Result<void> mapped = map(attach); !mapped) return mapped.error();

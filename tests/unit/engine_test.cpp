@@ -320,6 +320,7 @@ TEST(AdvanceIo, NothingIsLostWhenTheKernelSaysLater) {
   Io io;
   io.left = 512;
   EXPECT_EQ(advance_io(io, -EAGAIN), IoProgress::kLater);
+  EXPECT_EQ(advance_io(io, -ECANCELED), IoProgress::kLater);
   EXPECT_EQ(advance_io(io, -EINTR), IoProgress::kAgain);
   EXPECT_EQ(io.left, 512u);
 }

@@ -96,8 +96,58 @@ TEST_F(ImageTest, WaitsForItsDevice) {
   auto image = open(path);
   ASSERT_TRUE(image) << image.error().what;
   const std::vector<int> flags = flags_of_opens(path);
-  ASSERT_EQ(flags.size(), 1u);
-  EXPECT_EQ(flags[0] & O_NONBLOCK, 0);
+  ASSERT_FALSE(flags.empty());
+  for (const int one : flags) EXPECT_EQ(one & O_NONBLOCK, 0);
+}
+
+// Ends each I/O with the result that it is told.
+class ToldEngine final : public Engine {
+ public:
+  std::string_view name() const noexcept override { return "told"; }
+  const EngineCounters& counters() const noexcept override { return counters_; }
+  void start(Io& io) noexcept override { started_.push_back(&io); }
+  void turn(int) noexcept override {}
+
+  int fd() const { return started_.back()->fd; }
+  void finish(int result) {
+    Io* const io = started_.back();
+    started_.pop_back();
+    io->result = result;
+    io->client->io_finished(*io);
+  }
+
+ private:
+  std::vector<Io*> started_;
+  EngineCounters counters_;
+};
+
+// The kernel tells each open of a file once that something was lost.
+TEST_F(ImageTest, AFailedSyncIsEveryQueues) {
+  ImageOptions options;
+  options.path = directory.file("a.img", 1 << 20);
+  options.discard = false;
+  const auto opened = open_image("raw", options);
+  ASSERT_TRUE(opened) << opened.error().what;
+  ToldEngine told;
+  auto first = (*opened)->view(told);
+  auto second = (*opened)->view(told);
+  ASSERT_TRUE(first && second);
+  std::array<int, 2> fds{};
+  const auto sync = [&](Image& view, int result) {
+    op = {};
+    op.verb = ImageVerb::kSync;
+    op.client = &waiter;
+    view.start(op);
+    fds[&view == second->get()] = told.fd();
+    told.finish(result);
+    return op.result;
+  };
+  EXPECT_EQ(sync(**first, 0), 0);
+  EXPECT_EQ(sync(**second, 0), 0);
+  EXPECT_NE(fds[0], fds[1]);
+  EXPECT_EQ(sync(**first, -EIO), -EIO);
+  EXPECT_EQ(sync(**second, 0), -EIO);
+  EXPECT_EQ(sync(**first, 0), -EIO);
 }
 
 TEST_F(ImageTest, AReadLeavesTheAccessTime) {

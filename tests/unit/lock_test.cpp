@@ -140,12 +140,20 @@ TEST_F(LockTest, TheHolderIsNamed) {
   EXPECT_EQ(error, path + ": in use by another guest (vbd-3-3)");
 }
 
+// What cannot be asked is not taken for free.
+TEST_F(LockTest, AFileThatKnowsNoLocksIsRefused) {
+  const auto fd = open_file(path, O_PATH);
+  ASSERT_TRUE(fd);
+  EXPECT_FALSE(image_is_locked(fd->get(), path));
+  EXPECT_FALSE(lock_image(fd->get(), path, LockRequest{}));
+}
+
 TEST_F(LockTest, SomebodyElseIsSeen) {
   const auto fd = open_file(path, O_RDONLY);
-  EXPECT_FALSE(image_is_locked(fd->get()));
+  EXPECT_FALSE(*image_is_locked(fd->get(), path));
   const Fd other = reader("one");
-  EXPECT_TRUE(image_is_locked(fd->get()));
-  EXPECT_FALSE(image_is_locked(other.get()));  // its own does not count
+  EXPECT_TRUE(*image_is_locked(fd->get(), path));
+  EXPECT_FALSE(*image_is_locked(other.get(), path));  // its own does not count
 }
 
 }  // namespace
