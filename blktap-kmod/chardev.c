@@ -35,7 +35,7 @@ static void detach(struct blktap_vbd *vbd, struct blktap_queue *queue)
 	if (queue->index == 0) {
 		WRITE_ONCE(vbd->tapdisk_pid, 0);
 		if (vbd->state == BLKTAP_CONNECTED && !queue->gone)
-			dev_warn(&vbd->dev, "tapdisk left a connected disk: its requests fail until another attaches\n");
+			dev_warn_ratelimited(&vbd->dev, "tapdisk left a connected disk: its requests fail until another attaches\n");
 	}
 	blktap_orphan_detach(queue);
 	mutex_unlock(&queue->lock);
@@ -225,6 +225,9 @@ static struct blktap_queue *queue_of(const struct file *file)
 /* vbd.lock is held. */
 static int resize_locked(struct blktap_vbd *vbd, u64 sectors)
 {
+	u64 before = vbd->disk.sectors;
+	int err;
+
 	if (!vbd->xenbus)
 		return -ENODEV;
 	if (sectors < vbd->disk.sectors || sectors % (vbd->disk.sector_size / RING_SECTOR_SIZE))
@@ -233,7 +236,10 @@ static int resize_locked(struct blktap_vbd *vbd, u64 sectors)
 		return 0;
 	/* Queues may be judging requests by it: right by the old size and by the new. */
 	WRITE_ONCE(vbd->disk.sectors, sectors);
-	return blktap_xenbus_tell_size(vbd);
+	err = blktap_xenbus_tell_size(vbd);
+	if (err)
+		WRITE_ONCE(vbd->disk.sectors, before);
+	return err;
 }
 
 static long resize(const struct seat *seat, const void __user *argument)

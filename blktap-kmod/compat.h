@@ -25,6 +25,19 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #define blktap_class_create(name) class_create(name)
 #endif
 
+/*
+ * Whether anybody has mmap_lock for writing. Then no reader has it: seen by one
+ * who has it either way, it tells which.
+ */
+static inline bool blktap_mmap_is_write_locked(const struct mm_struct *mm)
+{
+#ifdef CONFIG_PREEMPT_RT
+	return atomic_read(&mm->mmap_lock.rwbase.readers) == WRITER_BIAS;
+#else
+	return atomic_long_read(&mm->mmap_lock.count) & 1; /* RWSEM_WRITER_LOCKED */
+#endif
+}
+
 /* class.devnode takes a const device since 6.2. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define BLKTAP_DEVNODE_CONST

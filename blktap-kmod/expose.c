@@ -204,7 +204,8 @@ void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persist
 	mm = lock_windows(windows);
 	for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
 		withdraw(window, (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &count);
-	if (mm && count && blktap_window_is_mapped(window, mm))
+	/* Of those without a PTE, too: it may have gone a moment ago, after somebody saw it. */
+	if (mm && blktap_window_is_mapped(window, mm))
 		for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
 			blktap_user_pte_visit(mm, window,
 					      (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &seen);

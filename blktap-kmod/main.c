@@ -98,6 +98,8 @@ module_init(blktap_init);
 module_exit(blktap_exit);
 
 MODULE_LICENSE("GPL");
+/* What a tapdisk must be built for; installers compare it. */
+MODULE_VERSION("abi-" __stringify(BLKTAP_ABI_VERSION));
 MODULE_DESCRIPTION("Xen block back end served by a user-space process without copying");
 MODULE_ALIAS("xen-backend:tap");
 MODULE_ALIAS("xen-backend:vbd3");

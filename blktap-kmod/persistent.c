@@ -96,11 +96,15 @@ static struct blktap_persistent_grant *find(struct blktap_persistent *persistent
 	return NULL;
 }
 
-static struct blktap_persistent_grant *add(struct blktap_persistent *persistent, grant_ref_t ref)
+static struct blktap_persistent_grant *add(struct blktap_queue *queue, grant_ref_t ref)
 {
+	struct blktap_persistent *persistent = &queue->persistent;
 	struct blktap_persistent_grant *grant =
 		list_first_entry_or_null(&persistent->free, struct blktap_persistent_grant, node);
 
+	/* A tapdisk that was late may still do I/O on any page that a slot in limbo used. */
+	if (queue->limbo)
+		return NULL;
 	if (!grant || persistent->count >= persistent->limit) {
 		persistent->full = true;
 		return NULL;
@@ -131,7 +135,7 @@ unsigned int blktap_persistent_get(struct blktap_queue *queue, grant_ref_t ref,
 	if (grant)
 		blktap_count(queue->vbd, persistent_hits, 1);
 	else
-		grant = add(persistent, ref);
+		grant = add(queue, ref);
 	if (!grant)
 		return otherwise;
 	if (!grant->users++)

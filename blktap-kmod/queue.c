@@ -75,8 +75,10 @@ void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot
 	struct slot_state *state = &queue->states[slot->index];
 
 	slot_answered(state);
-	if (state->owner == SLOT_LIMBO)
+	if (state->owner == SLOT_LIMBO) {
+		queue->limbo--;
 		free_slot(queue, slot);
+	}
 }
 
 /* Nobody is left who could answer what is owed. */
@@ -113,6 +115,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	queue->barriers -= slot->request.op == BLKIF_OP_WRITE_BARRIER;
 	if (queue->states[slot->index].owed) {
 		queue->states[slot->index].owner = SLOT_LIMBO;
+		queue->limbo++;
 		list_del_init(&slot->node);
 	} else {
 		free_slot(queue, slot);

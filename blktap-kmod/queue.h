@@ -44,8 +44,7 @@ struct blktap_window {
 	DECLARE_BITMAP(live, BLKTAP_WINDOW_PAGES);    /* of these, those with a user PTE */
 	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
 	bool noted[BLKTAP_WINDOW_TABLES]; /* whether that holds for new mappings      */
-	/* under mmap_lock for writing */
-	unsigned int opens;              /* VMAs that carry this window               */
+	atomic_t opens;                  /* VMAs that carry this window, of any process */
 	struct mmu_interval_notifier notifier;
 };
 
@@ -202,6 +201,7 @@ struct blktap_queue {
 	unsigned int in_use;             /* slots; and one while persistent grants leave */
 	unsigned int submitted;          /* of these: I/O of the module's own is under way */
 	unsigned int barriers;           /* of these: barriers                         */
+	unsigned int limbo;              /* slots in limbo                             */
 	u64 arrivals;
 
 	/*

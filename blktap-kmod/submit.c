@@ -26,11 +26,12 @@ static struct workqueue_struct *workers;
 
 /*
  * A CPU's own, where the event or the completion came in. As many as there may
- * be: one that waits for a dead device must not be waited for by others.
+ * be: one that waits for a dead device must not be waited for by others, nor one
+ * that a busy guest keeps at work.
  */
 int blktap_submit_init(void)
 {
-	workers = alloc_workqueue("blktap-io", WQ_MEM_RECLAIM, WQ_MAX_ACTIVE);
+	workers = alloc_workqueue("blktap-io", WQ_MEM_RECLAIM | WQ_CPU_INTENSIVE, WQ_MAX_ACTIVE);
 	return workers ? 0 : -ENOMEM;
 }
 

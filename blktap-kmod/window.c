@@ -105,13 +105,18 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	return VM_FAULT_NOPAGE;
 }
 
-/* The page map. Called under the page table lock by get_user_pages and by zap. */
+/*
+ * The page map. Called under the page table lock by get_user_pages, which has
+ * mmap_lock for reading. Whoever has it for writing and looks (clear_refs of
+ * /proc, which no notifier announces) would write to the PTE, which Xen refuses.
+ */
 static struct page *find_special_page(struct vm_area_struct *vma, unsigned long address)
 {
 	struct blktap_window *window = vma->vm_private_data;
 	unsigned int page = blktap_window_page(window, address);
 
-	if (page >= BLKTAP_WINDOW_PAGES || !test_bit(page, window->live))
+	if (page >= BLKTAP_WINDOW_PAGES || !test_bit(page, window->live) ||
+	    blktap_mmap_is_write_locked(vma->vm_mm))
 		return NULL;
 	return window->queue->pages[page];
 }
@@ -124,19 +129,23 @@ static void open_window(struct vm_area_struct *vma)
 {
 	struct blktap_window *window = vma->vm_private_data;
 
-	window->opens++;
+	atomic_inc(&window->opens);
 }
 
 static void close_window(struct vm_area_struct *vma)
 {
 	struct blktap_window *window = vma->vm_private_data;
+	struct mm_struct *mm = window->mm;
 
-	if (--window->opens)
+	if (!atomic_dec_and_test(&window->opens))
 		return;
+	/* Who finds the window free uses the notifier: that must have ended its service here. */
+	mmgrab(mm);
+	mmu_interval_notifier_remove(&window->notifier);
 	mutex_lock(&window->queue->windows.lock);
 	window->mm = NULL;
 	mutex_unlock(&window->queue->windows.lock);
-	mmu_interval_notifier_remove(&window->notifier);
+	mmdrop(mm);
 }
 
 static int refuse_split(struct vm_area_struct *vma, unsigned long address)
@@ -208,12 +217,15 @@ int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, i
 		return err;
 	}
 
-	/* DONTCOPY can be undone by MADV_DOFORK; WIPEONFORK cannot. */
-	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_WIPEONFORK | VM_MIXEDMAP);
+	/*
+	 * A process can undo DONTCOPY and WIPEONFORK (madvise). But of a shared mapping of a file
+	 * that is neither PFNMAP nor MIXEDMAP, fork copies no page tables.
+	 */
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_WIPEONFORK);
 	vm_flags_clear(vma, VM_MAYEXEC | (blktap_window_is_writable(window) ? 0 : VM_MAYWRITE));
 	vma->vm_ops = &window_operations;
 	vma->vm_private_data = window;
-	window->opens = 1;
+	atomic_set(&window->opens, 1);
 	return 0;
 }
 

@@ -135,7 +135,8 @@ static inline __u32 blkif_entry_u32(const struct blkif_entry *entry, __u32 at)
 static inline enum blkif_verdict blkif_judge_range(__u64 sector, __u64 sectors,
 						   const struct blkif_disk *disk)
 {
-	const __u64 end = disk->sectors; /* which may grow at any time */
+	/* It may change at any time, so it is read once. */
+	const __u64 end = *(const volatile __u64 *)&disk->sectors;
 
 	if ((sector | sectors) & (disk->sector_size / RING_SECTOR_SIZE - 1))
 		return BLKIF_MISALIGNED;

@@ -69,7 +69,7 @@
 #include <linux/ioctl.h>
 
 /* Raised by any change that an older peer could misread. A mismatch refuses the attach. */
-#define BLKTAP_ABI_VERSION 3u
+#define BLKTAP_ABI_VERSION 3
 
 #define BLKTAP_MAGIC 0x70617462u /* "btap" */
 

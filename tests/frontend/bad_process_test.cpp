@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 #include <system_error>
 
 using namespace std::chrono_literals;
@@ -27,6 +28,13 @@ TEST_F(BadTapdisk, GivesItsChildrenNothing)
 
     // WIPEONFORK gives a child a page of zeros at most; the guest's it must not be.
     madvise(seat->window(true), seat->window_bytes(), MADV_DOFORK);
+    EXPECT_NE(in_child([&] {
+                  volatile std::uint8_t byte = 0;
+                  const int number = signal_of([&] { byte = *page; });
+                  return number ? 0 : byte;
+              }),
+              0x55);
+    madvise(seat->window(true), seat->window_bytes(), MADV_KEEPONFORK);
     EXPECT_NE(in_child([&] {
                   volatile std::uint8_t byte = 0;
                   const int number = signal_of([&] { byte = *page; });
@@ -55,6 +63,20 @@ TEST_F(BadTapdisk, LeavesWithRequestsInHand)
         expect_in_order();
     }
     EXPECT_EQ(vbd.attribute("generation"), "11");
+}
+
+// /proc/PID/clear_refs changes page table entries, and no notifier tells of it.
+TEST_F(BadTapdisk, ClearsReferencesOfItsMemory)
+{
+    const blktap_req req = ask();
+    *seat->page(req, 0) = 0x57;
+    for (const char* what : {"1", "3", "4"})
+        std::ofstream("/proc/self/clear_refs") << what << std::flush;
+    *seat->page(req, 0) = 0x58;
+    EXPECT_EQ(pages.page(0)[0], 0x58);
+    seat->answer(req);
+    ASSERT_TRUE(frontend.wait());
+    expect_in_order();
 }
 
 TEST_F(BadTapdisk, UnmapsItsWindowsWithRequestsInHand)

@@ -247,6 +247,25 @@ TEST_F(PersistentGrants, StayMappedWhileIoIsInFlight)
     EXPECT_EQ(mapped_now(), 0u);
 }
 
+// A tapdisk that was late for one frontend may still do I/O on the page that it knows, so that is
+// not the next frontend's.
+TEST_F(PersistentGrants, AreNotMadeWhileATapdiskOwesAnAnswer)
+{
+    connect();
+    xen::Pages pages(4, Access::read_write);
+    const blktap_req late = ask(pages);
+    EXPECT_TRUE(is_persistent(late));
+    ASSERT_TRUE(frontend->reopen(Shape{.persistent = true})); // its request is taken back
+    const blktap_req req = ask(pages, 1);
+    EXPECT_FALSE(is_persistent(req));
+    answer(req);
+    EXPECT_GE(seat->answer(late), 0);
+    EXPECT_FALSE(frontend->wait(200ms)) << "an answer to the frontend before";
+    const blktap_req next = ask(pages, 2);
+    EXPECT_TRUE(is_persistent(next));
+    answer(next);
+}
+
 TEST_F(PersistentGrants, AreGivenBackLateWhenTheVbdIsDestroyed)
 {
     connect();
