@@ -17,7 +17,7 @@ JOBS    ?= $(shell nproc)
 export KVER KVERS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps all module modules user tests install uninstall check check-all \
+.PHONY: help deps build-deps all module modules user tests install uninstall check check-all \
 	check-unit check-static check-system fuzz demo bench dom0 clean
 
 help: ## List the targets
@@ -25,6 +25,9 @@ help: ## List the targets
 
 deps: ## Install the Debian packages that building and testing need
 	@scripts/deps
+
+build-deps: ## Install only those that building for the kernel of this machine needs
+	@scripts/deps build
 
 all: module user ## Build what is installed
 
@@ -53,17 +56,14 @@ tests: user ## Build the tests, fuzz targets and micro-benchmarks
 	cmake --build build/user -j $(JOBS)
 
 install: all ## Install into DESTDIR
+	DESTDIR=$(DESTDIR) xl-config/install.sh --check $(MODULE_BUILD)/blktap-kmod/blktap.ko
 	install -D -m 644 $(MODULE_BUILD)/blktap-kmod/blktap.ko \
 		$(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
-	depmod -b $(DESTDIR)/ $(KVER)
 	DESTDIR=$(DESTDIR) cmake --install build/user
 	DESTDIR=$(DESTDIR) xl-config/install.sh
 
-uninstall: ## Undo install
+uninstall: ## Undo install, for every kernel
 	DESTDIR=$(DESTDIR) xl-config/install.sh --uninstall
-	xargs -r -a build/user/install_manifest.txt printf '$(DESTDIR)%s\n' | xargs -r rm -f
-	rm -f $(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
-	depmod -b $(DESTDIR)/ $(KVER)
 
 # --- tests ----------------------------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Installs the xl glue below DESTDIR, or takes it away again:
-#   [DESTDIR=/path] [BUILD_DIR=build/user] xl-config/install.sh [--uninstall]
+# Installs the xl glue below DESTDIR, or takes the whole product away again:
+#   [DESTDIR=/path] [BUILD_DIR=build/user] xl-config/install.sh [--check MODULE | --uninstall]
 #
 # DESTDIR may be nothing (this machine), the root of an installed system (stock xl is diverted in
-# its dpkg database), or an empty staging directory (files only). Both may be repeated.
+# its dpkg database), or an empty staging directory (files only). Both may be repeated. --check
+# fails if disks are in use that a tapdisk of this version could not serve beside the loaded module.
 
 set -eu
 umask 022
@@ -37,6 +38,7 @@ files() {
 644 $here/examples/guest-script.cfg            /usr/share/doc/blktap/examples/guest-script.cfg
 644 $here/examples/guest-readonly.cfg          /usr/share/doc/blktap/examples/guest-readonly.cfg
 644 $source/docs/man/block-tapzc.8             /usr/share/man/man8/block-tapzc.8
+644 $source/docs/man/blktap.4                  /usr/share/man/man4/blktap.4
 644 $source/docs/man/xl-disk-tapzc.5           /usr/share/man/man5/xl-disk-tapzc.5
 END
 }
@@ -47,6 +49,11 @@ links() {
 /usr/libexec/blktap/xl                                        $divert_to
 /etc/systemd/system/multi-user.target.wants/blktap.service    /usr/lib/systemd/system/blktap.service
 END
+}
+
+# What the Makefile and CMake install.
+other_files() {
+    printf '%s\n' /usr/sbin/tapdisk /usr/sbin/tap-ctl /usr/share/man/man8/{tapdisk,tap-ctl}.8
 }
 
 # Directories that are nobody else's; removed when empty.
@@ -97,6 +104,40 @@ put_xl_back() {
     fi
 }
 
+# The modules of each kernel that has ours, or had; where there are none others but ours, as in a
+# staging directory, an index would say so.
+run_depmod() {
+    local kernel
+    for kernel in "$root"/lib/modules/*; do
+        [[ ! -e $kernel/modules.order ]] || depmod -b "$root/" "${kernel##*/}"
+    done
+}
+
+module_is_used() {
+    (($(cat /sys/module/blktap/refcnt 2>/dev/null || echo 0) > 0))
+}
+
+# The loaded module's version is empty for one that did not say.
+do_check() { # MODULE
+    local loaded
+    on_this_machine && module_is_used || return 0
+    loaded=$(cat /sys/module/blktap/version 2>/dev/null || true)
+    [[ $loaded != "$(modinfo -F version "$1")" ]] || return 0
+    echo "$0: guests use disks by the module blktap that is loaded, beside which the new tapdisk" \
+        "cannot work: detach the disks (tap-ctl list) or stop these guests first" >&2
+    return 1
+}
+
+# A module that nobody uses makes room for the one that was installed.
+renew_module() {
+    [[ -d /sys/module/blktap ]] || return 0
+    if module_is_used; then
+        echo "$0: disks are in use; the module that is loaded stays until it is loaded again" >&2
+    else
+        modprobe -r blktap && modprobe blktap
+    fi
+}
+
 do_install() {
     local mode from to link
     [[ -f $build/xl-config/libxlu-tapzc.so ]] || { echo "$0: build first" >&2; exit 1; }
@@ -116,21 +157,33 @@ do_install() {
     put_xl_aside
     sed "s|@LIBDIR@|$libdir|" "$here/xl.in" | install -D -m 755 /dev/stdin "$root/usr/sbin/xl"
 
+    run_depmod
     if on_this_machine; then
         systemctl daemon-reload
         systemd-tmpfiles --create blktap.conf
         udevadm control --reload || true
+        renew_module
     fi
 }
 
 do_uninstall() {
-    local from to link directory
-    if on_this_machine && [[ -n $(systemctl list-units --quiet --plain 'blktap-tapdisk@*') ]]; then
-        echo "$0: guests still use tap:zc: disks (systemctl list-units 'blktap-tapdisk@*')" >&2
+    local from to link directory file
+    if on_this_machine &&
+        { module_is_used || systemctl --quiet is-active 'blktap-tapdisk@*'; }; then
+        echo "$0: disks are still in use (tap-ctl list)" >&2
         exit 1
+    fi
+    if on_this_machine; then
+        systemctl stop blktap.service 2>/dev/null || true
+        [[ ! -d /sys/module/blktap ]] || modprobe -r blktap
     fi
 
     put_xl_back
+    while read -r file; do
+        rm -f "$root$file"
+    done < <(other_files)
+    rm -f "$root"/lib/modules/*/updates/blktap.ko
+    run_depmod
     while read -r _ from to; do
         rm -f "$root$to"
     done < <(files)
@@ -152,9 +205,10 @@ do_uninstall() {
 
 case ${1:-} in
 '') do_install ;;
+--check) do_check "$2" ;;
 --uninstall) do_uninstall ;;
 *)
-    sed -n '3,8s/^# \{0,1\}//p' "$0" >&2
+    sed -n '3,10s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

@@ -34,7 +34,7 @@ prepare() {
     root=$t/root
     mkdir -p "$root"/{etc/systemd/system/multi-user.target.wants,etc/default,usr/sbin,var/lib/dpkg}
     mkdir -p "$root"/var/lib/dpkg/{info,updates,triggers,alternatives}
-    mkdir -p "$root"/usr/{libexec,share/doc,share/bash-completion/completions,share/man/man{5,8}}
+    mkdir -p "$root"/usr/{libexec,share/doc,share/bash-completion/completions,share/man/man{4,5,8}}
     mkdir -p "$root"/usr/lib/{systemd/system,udev/rules.d,modprobe.d,tmpfiles.d}
     mkdir -p "$root/usr/lib/$(gcc -print-multiarch)"
     touch "$root"/var/lib/dpkg/{status,available}
