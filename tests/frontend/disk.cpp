@@ -79,13 +79,6 @@ Disk::Disk(const Options& options)
                                                   .physical_device = loop_->number()});
         return;
     }
-    if (settings.backend == Backend::qdisk) {
-        vbd_ = std::make_unique<Vbd>(Vbd::Options{.image = "aio:" + image_,
-                                                  .writable = options.writable,
-                                                  .backend = settings.backend,
-                                                  .discard = options.discard});
-        return;
-    }
     vbd_ = std::make_unique<Vbd>(Vbd::Options{
         .image = image_, .writable = options.writable, .discard = options.discard});
     if (run_script(*vbd_, "add") != 0)
@@ -96,7 +89,7 @@ Disk::~Disk()
 {
     // As libxl does it: the vbd closes, then the script takes the tapdisk away.
     vbd_->close();
-    if (!image_.empty() && settings.backend == Backend::blktap)
+    if (!image_.empty() && !loop_)
         run_script(*vbd_, "remove");
     memory_.reset();
     vbd_.reset();

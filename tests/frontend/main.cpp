@@ -3,7 +3,7 @@
 // Frontends and tapdisks, good and rogue, against the module; and frontends alone against any back
 // end. Runs in dom0.
 //
-//   frontend_test [--backend=blktap|blkback|qdisk] [--tapdisk=installed|memory] [--directory=DIR]
+//   frontend_test [--backend=blktap|blkback] [--tapdisk=installed|memory] [--directory=DIR]
 //                 [--slow-device=DEVICE] [--harmful] [GoogleTest options]
 //
 // One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only that line means
@@ -87,8 +87,6 @@ bool take_option(std::string_view argument)
         settings.backend = Backend::blktap;
     else if (argument == "--backend=blkback")
         settings.backend = Backend::blkback;
-    else if (argument == "--backend=qdisk")
-        settings.backend = Backend::qdisk;
     else if (argument.starts_with("--slow-device="))
         settings.slow_device = argument.substr(argument.find('=') + 1);
     else if (argument.starts_with("--directory="))

@@ -13,16 +13,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const char* script(Backend backend)
-{
-    switch (backend) {
-    case Backend::blktap: return "/etc/xen/scripts/block-tapzc";
-    case Backend::blkback: return "/etc/xen/scripts/block";
-    case Backend::qdisk: break;
-    }
-    return "";
-}
-
 // Extended device numbers, far beyond what anybody gives a disk by hand.
 unsigned next_devid()
 {
@@ -45,24 +35,13 @@ bool eventually(std::chrono::milliseconds limit, const std::function<bool()>& co
 
 const char* name(Backend backend)
 {
-    switch (backend) {
-    case Backend::blktap: return "blktap";
-    case Backend::blkback: return "xen-blkback";
-    case Backend::qdisk: return "QEMU's qdisk";
-    }
-    return "?";
+    return backend == Backend::blktap ? "blktap" : "xen-blkback";
 }
 
 Vbd::Vbd(const Options& options)
-    : devid_(next_devid()),
-      xenbus_path_((options.backend == Backend::qdisk ? "backend/qdisk/0/" : "backend/vbd/0/") +
-                   std::to_string(devid_)),
-      backend_("/local/domain/0/" + xenbus_path_),
-      frontend_home_(options.backend == Backend::qdisk
-                         ? "/local/domain/0/device/vbd/" + std::to_string(devid_)
-                         : "/local/domain/0/blktap-frontend-test-" + std::to_string(devid_)),
-      frontend_(options.backend == Backend::qdisk ? frontend_home_
-                                                  : frontend_home_ + "/" + std::to_string(devid_))
+    : devid_(next_devid()), backend_("/local/domain/0/backend/vbd/0/" + std::to_string(devid_)),
+      frontend_home_("/local/domain/0/blktap-frontend-test-" + std::to_string(devid_)),
+      frontend_(frontend_home_ + "/" + std::to_string(devid_))
 {
     const std::string mode = options.writable ? "w" : "r";
     store_.write({
@@ -77,13 +56,14 @@ Vbd::Vbd(const Options& options)
         {backend_key("removable"), "0"},
         {backend_key("bootable"), "1"},
         {backend_key("dev"), "xvd-test"},
-        {backend_key("type"), options.backend == Backend::qdisk ? "qdisk" : "phy"},
+        {backend_key("type"), "phy"},
         {backend_key("mode"), mode},
         {backend_key("device-type"), "disk"},
         {backend_key("discard-enable"), options.discard ? "1" : "0"},
         {backend_key("specification"), "xen"},
         {backend_key("params"), options.image},
-        {backend_key("script"), script(options.backend)},
+        {backend_key("script"), options.backend == Backend::blktap ? "/etc/xen/scripts/block-tapzc"
+                                                                   : "/etc/xen/scripts/block"},
         {backend_key("state"), "1"},
     });
     if (!wait_for(kInitWait)) {
@@ -160,8 +140,7 @@ bool Vbd::close() const
     if (now != kClosed)
         store_.write({{backend_key("state"), "5"}});
     set_frontend_state(kClosed);
-    // QEMU takes the directory away by itself.
-    return eventually(10s, [this] { return state() == kClosed || state() == kUnknown; });
+    return wait_for(kClosed);
 }
 
 void Vbd::destroy() const
