@@ -10,8 +10,10 @@
  *
  * Locks, outermost first:
  *   vbd.lock              xenbus state, attach, connect, close
+ *   mmap_lock             of the process that mapped the windows, by its own doorbell;
+ *                         who has queue.lock already only tries it: this process
+ *                         must not make others wait
  *   queue.lock            rings, slots and pages; one at a time
- *   mmap_lock             of the process that mapped the windows
  *   windows.populating    one filler of user PTEs at a time; may allocate
  *   windows.lock          what is visible to user space; a leaf that the mmu
  *                         notifier takes: never allocate or fault under it
@@ -23,6 +25,7 @@
 #include <linux/device.h>
 #include <linux/maple_tree.h>
 #include <linux/poll.h>
+#include <xen/features.h>
 #include <xen/xenbus.h>
 
 #include "queue.h"
@@ -66,6 +69,12 @@ struct blktap_vbd {
 	struct blktap_stats __percpu *stats;
 };
 
+/* Whether this is a PVH or HVM domain, or on Arm: user_page.c. Else it is PV: user_pte.c. */
+static inline bool blktap_is_auto_translated(void)
+{
+	return xen_feature(XENFEAT_auto_translated_physmap);
+}
+
 #define blktap_for_each_queue(vbd, queue) \
 	for ((queue) = (vbd)->queues; (queue) < (vbd)->queues + (vbd)->nr_queues; (queue)++)
 
@@ -101,6 +110,7 @@ struct blktap_frontend_keys {
 	} queue[];
 };
 
+int blktap_negotiate_check(struct xenbus_device *dev);
 int blktap_negotiate_offer(struct blktap_vbd *vbd);
 struct blktap_frontend_keys *blktap_negotiate_read(const struct blktap_vbd *vbd);
 int blktap_negotiate_describe(const struct blktap_vbd *vbd);
@@ -164,6 +174,7 @@ unsigned int blktap_persistent_get(struct blktap_queue *queue, grant_ref_t ref,
 enum blktap_grant_state blktap_persistent_state(struct blktap_queue *queue, unsigned int page);
 void blktap_persistent_mapped(struct blktap_queue *queue, unsigned int page, bool good);
 void blktap_persistent_put(struct blktap_queue *queue, unsigned int page);
+bool blktap_persistent_waits(const struct blktap_queue *queue);
 void blktap_persistent_settle(struct blktap_queue *queue);
 void blktap_persistent_drop(struct blktap_queue *queue);
 
@@ -194,17 +205,20 @@ void blktap_submit_quit(struct blktap_queue *queue);
 
 /* expose.c: which of them tapdisk sees. queue.lock held */
 void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
-void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
-void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent);
+bool blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent);
 
 /* window.c: the VMAs in which it does */
 int blktap_window_init(struct blktap_queue *queue);
 void blktap_window_free(struct blktap_queue *queue);
 int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, int which);
 bool blktap_window_owned_by(struct blktap_queue *queue, const struct mm_struct *mm);
-bool blktap_window_is_mapped(struct blktap_window *window, struct mm_struct *mm);
+struct vm_area_struct *blktap_window_vma(struct blktap_window *window, struct mm_struct *mm);
+int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
+		       const struct blktap_run *runs, unsigned int nr);
 
-/* user_pte.c: how a page gets and loses its place in a window. windows.lock held, but to fill */
+/* How a page gets and loses its place in a window. windows.lock held, but to fill */
+/* user_pte.c: in a PV domain */
 int blktap_user_pte_fill(struct blktap_window *window, const struct blktap_run *runs,
 			 unsigned int nr);
 void blktap_user_pte_withdraw(struct blktap_window *window, unsigned int *count,
@@ -213,6 +227,11 @@ void blktap_user_pte_forget(struct blktap_window *window, unsigned int page);
 void blktap_user_pte_clear(struct blktap_windows *windows, unsigned int count);
 void blktap_user_pte_visit(struct mm_struct *mm, const struct blktap_window *window,
 			   struct blktap_run run, unsigned long *seen);
+/* user_page.c: in an auto-translated one */
+void blktap_user_page_place(struct blktap_window *window, struct vm_area_struct *vma);
+int blktap_user_page_fill(struct blktap_window *window, struct vm_area_struct *vma,
+			  const struct blktap_run *runs, unsigned int nr);
+void blktap_user_page_withdraw(struct blktap_window *window, struct blktap_run run);
 
 /* user_ring.c: everything that tapdisk can see, but the window. queue.lock held */
 int blktap_user_init(struct blktap_queue *queue);

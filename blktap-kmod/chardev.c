@@ -99,13 +99,14 @@ static int check_attach(const struct blktap_attach *attach)
 
 /*
  * Whether this is the disk that the vbd has: the guest has seen it, or another
- * queue serves it.
+ * queue serves it. While nobody did, it may have grown.
  */
 static bool is_same_disk(const struct blktap_vbd *vbd, const struct blktap_attach *attach)
 {
 	const u32 seen = ~BLKTAP_DISK_BUFFERED;
+	bool grown = attach->queue == 0 && attach->sectors > vbd->disk.sectors;
 
-	return vbd->disk.sectors == attach->sectors &&
+	return (vbd->disk.sectors == attach->sectors || grown) &&
 		vbd->disk.sector_size == attach->sector_size &&
 		(vbd->disk_flags & seen) == (attach->disk_flags & seen);
 }
@@ -132,7 +133,7 @@ static int limit_flags(const struct blktap_vbd *vbd, struct blktap_attach *attac
 /* Queue 0 says what the disk is. */
 static void take_over_disk(struct blktap_vbd *vbd, const struct blktap_attach *attach)
 {
-	vbd->disk.sectors = attach->sectors;
+	WRITE_ONCE(vbd->disk.sectors, attach->sectors);
 	vbd->disk.sector_size = attach->sector_size;
 	vbd->disk.read_only = attach->disk_flags & BLKTAP_DISK_READ_ONLY;
 	vbd->disk.discard = attach->disk_flags & BLKTAP_DISK_DISCARD;
@@ -189,6 +190,8 @@ static long attach(struct seat *seat, struct file *file, void __user *argument)
 	struct blktap_vbd *vbd = seat->vbd;
 	struct blktap_attach attach;
 	struct blktap_queue *queue;
+	bool connected;
+	u64 before;
 	int err;
 
 	if (copy_from_user(&attach, argument, sizeof(attach)))
@@ -201,12 +204,17 @@ static long attach(struct seat *seat, struct file *file, void __user *argument)
 	queue = &vbd->queues[array_index_nospec(attach.queue, vbd->nr_queues)];
 
 	mutex_lock(&vbd->lock);
+	connected = vbd->state == BLKTAP_CONNECTED;
+	before = vbd->disk.sectors;
 	mutex_lock(&queue->lock);
 	err = seat->queue ? -EBUSY : attach_locked(vbd, queue, file, &attach);
 	mutex_unlock(&queue->lock);
 	if (!err) {
 		smp_store_release(&seat->queue, queue);
 		blktap_xenbus_connect(vbd);
+		/* It has grown since the guest connected, which learns so now or when it asks. */
+		if (connected && vbd->disk.sectors != before && blktap_xenbus_tell_size(vbd))
+			dev_warn(&vbd->dev, "the guest could not be told the disk's new size\n");
 	}
 	mutex_unlock(&vbd->lock);
 	if (err)

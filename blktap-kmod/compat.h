@@ -38,6 +38,16 @@ static inline bool blktap_mmap_is_write_locked(const struct mm_struct *mm)
 #endif
 }
 
+/* How many user PTEs the page has: 6.12 knows folios only, 6.1 has no such function for modules. */
+static inline int blktap_page_mapcount(struct page *page)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+	return page_mapcount(page);
+#else
+	return folio_mapcount(page_folio(page));
+#endif
+}
+
 /* class.devnode takes a const device since 6.2. */
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
 #define BLKTAP_DEVNODE_CONST

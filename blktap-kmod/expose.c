@@ -18,7 +18,8 @@ static struct blktap_window *window_for(struct blktap_queue *queue, const struct
 /* How many requests are filled in with one hypercall. */
 #define RUNS_MAX 64
 
-static void prefault_requests(struct blktap_window *window, const struct list_head *slots)
+static void prefault_requests(struct blktap_window *window, struct vm_area_struct *vma,
+			      const struct list_head *slots)
 {
 	struct blktap_run runs[RUNS_MAX];
 	struct blktap_slot *slot;
@@ -29,16 +30,17 @@ static void prefault_requests(struct blktap_window *window, const struct list_he
 			continue;
 		runs[nr++] = blktap_run_of(slot);
 		if (nr == RUNS_MAX) {
-			blktap_user_pte_fill(window, runs, nr);
+			blktap_window_fill(window, vma, runs, nr);
 			nr = 0;
 		}
 	}
 	if (nr)
-		blktap_user_pte_fill(window, runs, nr);
+		blktap_window_fill(window, vma, runs, nr);
 }
 
 /* Persistent grants that came with these requests. */
-static void prefault_persistent(struct blktap_window *window, const unsigned long *fresh)
+static void prefault_persistent(struct blktap_window *window, struct vm_area_struct *vma,
+				const unsigned long *fresh)
 {
 	struct blktap_run run;
 	unsigned long start;
@@ -46,7 +48,7 @@ static void prefault_persistent(struct blktap_window *window, const unsigned lon
 
 	for_each_set_bitrange(start, end, fresh, BLKTAP_PERSISTENT_MAX) {
 		run = (struct blktap_run){ BLKTAP_PAGES + start, end - start };
-		blktap_user_pte_fill(window, &run, 1);
+		blktap_window_fill(window, vma, &run, 1);
 	}
 }
 
@@ -66,7 +68,7 @@ static void expose(struct blktap_queue *queue, struct blktap_slot *slot)
 
 /*
  * Shows the slots' pages to tapdisk: at once if it asked for that and this is
- * its own context, else at the first touch. queue.lock is held.
+ * its doorbell, else at the first touch. queue.lock is held.
  *
  * A page that cannot be shown is no error here: tapdisk's access fails then,
  * and it answers the request accordingly.
@@ -76,6 +78,7 @@ void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 	struct blktap_windows *windows = &queue->windows;
 	struct blktap_window *rw = &windows->window[BLKTAP_WINDOW_RW];
 	DECLARE_BITMAP(fresh, BLKTAP_PERSISTENT_MAX);
+	struct vm_area_struct *vma;
 	struct blktap_slot *slot;
 	unsigned int i;
 	int which;
@@ -88,16 +91,17 @@ void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 	for_each_set_bit(i, fresh, BLKTAP_PERSISTENT_MAX)
 		__set_bit(BLKTAP_PAGES + i, rw->exposed);
 	mutex_unlock(&windows->lock);
-	if (!queue->prefault || !current->mm)
+	if (!queue->prefault || !queue->locked_mm)
 		return;
 
-	mmap_read_lock(current->mm);
-	for (which = 0; which < BLKTAP_WINDOWS; which++)
-		if (blktap_window_is_mapped(&windows->window[which], current->mm))
-			prefault_requests(&windows->window[which], slots);
-	if (blktap_window_is_mapped(rw, current->mm))
-		prefault_persistent(rw, fresh);
-	mmap_read_unlock(current->mm);
+	for (which = 0; which < BLKTAP_WINDOWS; which++) {
+		vma = blktap_window_vma(&windows->window[which], queue->locked_mm);
+		if (vma)
+			prefault_requests(&windows->window[which], vma, slots);
+	}
+	vma = blktap_window_vma(rw, queue->locked_mm);
+	if (vma)
+		prefault_persistent(rw, vma, fresh);
 }
 
 static bool any_exposed(const struct list_head *slots)
@@ -110,46 +114,80 @@ static bool any_exposed(const struct list_head *slots)
 	return false;
 }
 
-static struct mm_struct *get_mm(struct blktap_windows *windows)
+/* The process that has the windows. NULL: none, or it is at its end. windows.lock is held. */
+static struct mm_struct *mm_of(const struct blktap_windows *windows)
 {
 	struct mm_struct *mm = NULL;
 	int which;
 
-	mutex_lock(&windows->lock);
 	for (which = 0; which < BLKTAP_WINDOWS && !mm; which++)
 		mm = windows->window[which].mm;
+	return mm && atomic_read(&mm->mm_users) ? mm : NULL;
+}
+
+static struct mm_struct *get_mm(struct blktap_windows *windows)
+{
+	struct mm_struct *mm;
+
+	mutex_lock(&windows->lock);
+	mm = mm_of(windows);
 	if (mm && !mmget_not_zero(mm))
 		mm = NULL;
 	mutex_unlock(&windows->lock);
 	return mm;
 }
 
-/* Locks the process that has the windows, and what they show. NULL: it is gone. */
-static struct mm_struct *lock_windows(struct blktap_windows *windows)
+static void unlock_windows(struct blktap_queue *queue, struct mm_struct *mm)
 {
-	struct mm_struct *mm = get_mm(windows);
-
-	if (mm)
-		mmap_read_lock(mm);
-	mutex_lock(&windows->lock);
-	return mm;
-}
-
-static void unlock_windows(struct blktap_windows *windows, struct mm_struct *mm)
-{
-	mutex_unlock(&windows->lock);
-	if (!mm)
+	mutex_unlock(&queue->windows.lock);
+	if (!mm || mm == queue->locked_mm)
 		return;
 	mmap_read_unlock(mm);
 	mmput_async(mm);
 }
 
-/* Denies pages and adds those with a user PTE to the unmap scratch. windows.lock is held. */
+/*
+ * Locks what the windows show, and the process that has them, *mm; NULL if
+ * there is none. False: not now, for that process is changing its mappings, or
+ * has just handed the windows on.
+ */
+static bool lock_windows(struct blktap_queue *queue, struct mm_struct **mm)
+{
+	struct blktap_windows *windows = &queue->windows;
+	struct mm_struct *owner;
+
+	if (blktap_is_auto_translated()) {
+		/* Nothing of the process is needed. */
+		mutex_lock(&windows->lock);
+		*mm = NULL;
+		return true;
+	}
+	*mm = queue->locked_mm ?: get_mm(windows);
+	if (*mm && *mm != queue->locked_mm && !mmap_read_trylock(*mm)) {
+		mmput_async(*mm);
+		return false;
+	}
+	mutex_lock(&windows->lock);
+	owner = mm_of(windows);
+	if (!owner || owner == *mm)
+		return true;
+	unlock_windows(queue, *mm);
+	return false;
+}
+
+/*
+ * Denies pages. In a PV domain those with a user PTE join the unmap scratch,
+ * else they lose it. windows.lock is held.
+ */
 static void withdraw(struct blktap_window *window, struct blktap_run run, unsigned int *count)
 {
 	unsigned int page;
 
 	bitmap_clear(window->exposed, run.first, run.count);
+	if (blktap_is_auto_translated()) {
+		blktap_user_page_withdraw(window, run);
+		return;
+	}
 	for (page = run.first; page < run.first + run.count; page++)
 		blktap_user_pte_withdraw(window, count, page);
 }
@@ -157,58 +195,60 @@ static void withdraw(struct blktap_window *window, struct blktap_run run, unsign
 /*
  * Takes the slots' pages away from tapdisk. After it no new reference to them
  * can be taken through the window, and blktap_grant_referenced() tells the
- * truth. queue.lock is held, in any process.
+ * truth. False: that has to be tried again. queue.lock is held, in any process.
  *
- * get_user_pages asks find_special_page and takes its reference under the page
+ * In a PV domain: get_user_pages asks find_special_page and takes its reference under the page
  * table lock, so taking that lock once per table after the bits are cleared
  * makes every reference that was still granted visible. If the process or the
  * VMA is gone, so is every such walk: they hold mm_users and mmap_lock.
  */
-void blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
+bool blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
 {
-	struct blktap_windows *windows = &queue->windows;
 	unsigned long seen[BLKTAP_WINDOWS] = { 0 };
 	struct mm_struct *mm;
 	struct blktap_slot *slot;
 	unsigned int count = 0;
 
 	if (!any_exposed(slots))
-		return;
-	mm = lock_windows(windows);
+		return true;
+	if (!lock_windows(queue, &mm))
+		return false;
 	list_for_each_entry(slot, slots, node)
 		if (slot->window)
 			withdraw(slot->window, blktap_run_of(slot), &count);
 	list_for_each_entry(slot, slots, node) {
-		if (mm && slot->shown && blktap_window_is_mapped(slot->window, mm))
+		if (mm && slot->shown && blktap_window_vma(slot->window, mm))
 			blktap_user_pte_visit(mm, slot->window, blktap_run_of(slot),
 					      &seen[slot->window->which]);
 		slot->window = NULL;
 		slot->shown = false;
 	}
-	blktap_user_pte_clear(windows, count);
-	unlock_windows(windows, mm);
+	blktap_user_pte_clear(&queue->windows, count);
+	unlock_windows(queue, mm);
+	return true;
 }
 
 /* The same for persistent grants: `persistent` has a bit for each that goes. queue.lock is held. */
-void blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent)
+bool blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent)
 {
-	struct blktap_windows *windows = &queue->windows;
-	struct blktap_window *window = &windows->window[BLKTAP_WINDOW_RW];
+	struct blktap_window *window = &queue->windows.window[BLKTAP_WINDOW_RW];
 	struct mm_struct *mm;
 	unsigned long seen = 0;
 	unsigned int count = 0;
 	unsigned int i;
 
 	if (bitmap_empty(persistent, BLKTAP_PERSISTENT_MAX))
-		return;
-	mm = lock_windows(windows);
+		return true;
+	if (!lock_windows(queue, &mm))
+		return false;
 	for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
 		withdraw(window, (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &count);
 	/* Of those without a PTE, too: it may have gone a moment ago, after somebody saw it. */
-	if (mm && blktap_window_is_mapped(window, mm))
+	if (mm && blktap_window_vma(window, mm))
 		for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
 			blktap_user_pte_visit(mm, window,
 					      (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &seen);
-	blktap_user_pte_clear(windows, count);
-	unlock_windows(windows, mm);
+	blktap_user_pte_clear(&queue->windows, count);
+	unlock_windows(queue, mm);
+	return true;
 }

@@ -11,6 +11,7 @@
 #include <xen/page.h>
 
 #include "blktap.h"
+#include "compat.h"
 
 static unsigned int map_flags(const struct blktap_slot *slot, unsigned int page)
 {
@@ -242,6 +243,15 @@ void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *sl
 	carry_out_copies(queue, &batch);
 }
 
+/* A persistent page is in the window all the time, where in an auto-translated domain it counts. */
+static int references(const struct blktap_queue *queue, unsigned int page)
+{
+	int count = page_count(queue->pages[page]);
+
+	return blktap_page_is_persistent(page) ?
+		count - blktap_page_mapcount(queue->pages[page]) : count;
+}
+
 /*
  * Whether an I/O, a socket buffer or anything else still holds a page of the
  * slot. The pages' own reference is one; whoever got a page through the
@@ -253,7 +263,7 @@ bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blkt
 	unsigned int seg;
 
 	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
-		if (page_count(queue->pages[queue->page_of[seg]]) > 1)
+		if (references(queue, queue->page_of[seg]) > 1)
 			return true;
 	return false;
 }

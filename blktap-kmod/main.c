@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Loading and unloading: one visible ladder. */
 #include <linux/module.h>
-#include <xen/features.h>
 #include <xen/xen.h>
 
 #include "blktap.h"
@@ -48,11 +47,6 @@ static int __init blktap_init(void)
 		pr_info("blktap: not running on Xen, no guest to serve\n");
 		return 0;
 	}
-	if (xen_feature(XENFEAT_auto_translated_physmap)) {
-		pr_info("blktap: auto-translated back-end domains (PVH, HVM, Arm) are not supported yet, no guest served\n");
-		return 0;
-	}
-
 	blktap_workqueue = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!blktap_workqueue)
 		return -ENOMEM;

@@ -72,7 +72,7 @@ static void map_refs_pv(struct gnttab_map_grant_ref *map, struct page **pages, u
 /* Maps grants over `pages`, which stand for nothing. Each operation has its own status. */
 void blktap_map_refs(struct gnttab_map_grant_ref *map, struct page **pages, unsigned int count)
 {
-	if (IS_ENABLED(CONFIG_XEN_PV) && !xen_feature(XENFEAT_auto_translated_physmap))
+	if (IS_ENABLED(CONFIG_XEN_PV) && !blktap_is_auto_translated())
 		map_refs_pv(map, pages, count);
 	else
 		(void)gnttab_map_refs(map, NULL, pages, count);

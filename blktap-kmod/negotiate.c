@@ -15,6 +15,21 @@
 #define VDISK_REMOVABLE 2
 #define VDISK_READONLY  4
 
+/*
+ * An auto-translated domain that maps a page of its own by a grant loses it:
+ * Xen moves the frame to the new place (p2m_add_page() of xen/arch/x86/mm/p2m.c).
+ */
+int blktap_negotiate_check(struct xenbus_device *dev)
+{
+	unsigned int own = xenbus_read_unsigned("domid", "", DOMID_INVALID);
+
+	if (!blktap_is_auto_translated() || dev->otherend_id != own)
+		return 0;
+	xenbus_dev_fatal(dev, -EOPNOTSUPP,
+			 "serving a disk to the domain itself, which works only where that is PV");
+	return -EOPNOTSUPP;
+}
+
 /* What the frontend may choose from. Written always: another driver may have left its own. */
 int blktap_negotiate_offer(struct blktap_vbd *vbd)
 {

@@ -49,6 +49,16 @@ static void refuse_requests(struct blktap_queue *queue)
 		blktap_guest_publish(queue);
 }
 
+/* What was removed should soon be gone. Says once if it is not: Xen keeps the domain until then. */
+static void warn_of_zombie(struct blktap_queue *queue)
+{
+	if (!queue->zombie || !queue->warn_at || time_before(jiffies, queue->warn_at))
+		return;
+	queue->warn_at = 0;
+	dev_warn(&queue->vbd->dev, "removed, but %u requests still have I/O in flight; their pages are given back when it ends\n",
+		 queue->in_use);
+}
+
 void blktap_orphan_work(struct work_struct *work)
 {
 	struct blktap_queue *queue = container_of(to_delayed_work(work), struct blktap_queue, work);
@@ -76,6 +86,7 @@ void blktap_orphan_work(struct work_struct *work)
 	last = queue->zombie && !queue->in_use;
 	if (last)
 		queue->zombie = false;
+	warn_of_zombie(queue);
 	mutex_unlock(&queue->lock);
 
 	if (last) {

@@ -184,24 +184,34 @@ void blktap_persistent_put(struct blktap_queue *queue, unsigned int page)
 		list_move_tail(&grant->node, &persistent->unused);
 }
 
-/* Takes unused ones out of sight, the oldest first: of the next requests and of tapdisk. */
-static void retire(struct blktap_queue *queue, unsigned int count)
+/*
+ * Takes unused ones out of sight, the oldest first: of tapdisk and of the next
+ * requests. False: tapdisk's process lets nobody at its mappings now.
+ */
+static bool retire(struct blktap_queue *queue, unsigned int count)
 {
 	struct blktap_persistent *persistent = &queue->persistent;
 	DECLARE_BITMAP(pages, BLKTAP_PERSISTENT_MAX);
 	struct blktap_persistent_grant *grant;
 	struct blktap_persistent_grant *next;
+	unsigned int left = count;
 
 	bitmap_zero(pages, BLKTAP_PERSISTENT_MAX);
+	list_for_each_entry(grant, &persistent->unused, node) {
+		if (!left--)
+			break;
+		__set_bit(grant - persistent->grants, pages);
+	}
+	if (!blktap_window_hide(queue, pages))
+		return false;
 	list_for_each_entry_safe(grant, next, &persistent->unused, node) {
-		if (!count--)
+		if (!test_bit(grant - persistent->grants, pages))
 			break;
 		hlist_del_init(&grant->hash);
-		__set_bit(grant - persistent->grants, pages);
 		__clear_bit(grant - persistent->grants, persistent->fresh);
 		list_move_tail(&grant->node, &persistent->leaving);
 	}
-	blktap_window_hide(queue, pages);
+	return true;
 }
 
 /* Unmaps those that are leaving and that no I/O holds any more. */
@@ -224,6 +234,15 @@ static void unmap_retired(struct blktap_queue *queue)
 	blktap_grant_unmap_added(queue, count);
 }
 
+/* Whether some have to go that no request uses. */
+bool blktap_persistent_waits(const struct blktap_queue *queue)
+{
+	const struct blktap_persistent *persistent = &queue->persistent;
+
+	return !list_empty(&persistent->leaving) ||
+		(persistent->dropping && !list_empty(&persistent->unused));
+}
+
 /* Goes on with what has to go: some, for want of room, or all. What I/O still holds stays. */
 void blktap_persistent_settle(struct blktap_queue *queue)
 {
@@ -232,10 +251,9 @@ void blktap_persistent_settle(struct blktap_queue *queue)
 	if (!persistent->full && !persistent->dropping && list_empty(&persistent->leaving))
 		return;
 	if (persistent->dropping)
-		retire(queue, BLKTAP_PERSISTENT_MAX);
+		(void)retire(queue, BLKTAP_PERSISTENT_MAX);
 	else if (persistent->full)
-		retire(queue, persistent->limit / TRIM_SHARE + 1);
-	persistent->full = false;
+		persistent->full = !retire(queue, persistent->limit / TRIM_SHARE + 1);
 	unmap_retired(queue);
 	if (persistent->counted && !persistent->count) {
 		persistent->counted = false;

@@ -96,7 +96,6 @@ void blktap_queue_leave(struct blktap_queue *queue)
 {
 	if (--queue->in_use)
 		return;
-	wake_up(&queue->idle);
 	/* Closing waits for this. After removal nobody does: the work item may be gone. */
 	if (!queue->taking && !queue->gone)
 		blktap_xenbus_kick(queue->vbd);
@@ -144,7 +143,8 @@ static void finish_done(struct blktap_queue *queue)
 	struct blktap_slot *next;
 	LIST_HEAD(busy);
 
-	blktap_window_revoke(queue, &queue->done);
+	if (!blktap_window_revoke(queue, &queue->done))
+		return;
 	list_for_each_entry_safe(slot, next, &queue->done, node) {
 		if (settled(queue, slot, &deadline))
 			continue;
@@ -161,14 +161,15 @@ static void finish_done(struct blktap_queue *queue)
 /* Whether some I/O still holds pages that have to go, and nobody else will come for them. */
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || !list_empty(&queue->persistent.leaving) ||
+	return !list_empty(&queue->done) || blktap_persistent_waits(queue) ||
 		(queue->submitted && (!queue->owner || queue->zombie));
 }
 
 /*
  * Brings the slots that are done to their end, as one batch. Those whose pages
- * are still referenced (I/O of a process that died or lied) stay, and the
- * worker comes back for them: nothing here waits for I/O.
+ * are still referenced (I/O of a process that died or lied), and those of a
+ * process that keeps its mappings locked, stay, and the worker comes back for
+ * them: nothing here waits for I/O or for tapdisk.
  */
 void blktap_queue_finish(struct blktap_queue *queue)
 {
@@ -299,20 +300,26 @@ bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts)
 /* The doorbell, see blktap_abi.h. `file` is the open through which it was rung. */
 int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags)
 {
+	struct mm_struct *mm = current->mm;
 	LIST_HEAD(starts);
 	u32 before;
 	int err;
 
-	if (mutex_lock_interruptible(&queue->lock))
+	if (mmap_read_lock_killable(mm))
 		return -EINTR;
+	if (mutex_lock_interruptible(&queue->lock)) {
+		mmap_read_unlock(mm);
+		return -EINTR;
+	}
 	if (queue->owner != file) {
 		err = -ENXIO;
 		goto out;
 	}
-	if (!blktap_window_owned_by(queue, current->mm)) {
+	if (!blktap_window_owned_by(queue, mm)) {
 		err = -EPERM;
 		goto out;
 	}
+	queue->locked_mm = mm;
 	blktap_count(queue->vbd, runs, 1);
 	/* Whatever sets it from here on is about something that we may not see below. */
 	smp_store_mb(queue->pending, false);
@@ -328,7 +335,9 @@ int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int
 	if (!err)
 		err = queue->user.announced - before;
 out:
+	queue->locked_mm = NULL;
 	mutex_unlock(&queue->lock);
+	mmap_read_unlock(mm);
 	blktap_submit(&starts);
 	return err;
 }

@@ -40,6 +40,8 @@ struct blktap_window {
 	/* under windows.lock */
 	struct mm_struct *mm;            /* NULL: not mapped                          */
 	unsigned long start;             /* user address                              */
+	struct address_space *mapping;   /* auto-translated: where its VMAs are, and  */
+	unsigned long pgoff;             /* at which page of that                     */
 	DECLARE_BITMAP(exposed, BLKTAP_WINDOW_PAGES); /* pages that tapdisk may see here */
 	DECLARE_BITMAP(live, BLKTAP_WINDOW_PAGES);    /* of these, those with a user PTE */
 	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
@@ -182,6 +184,7 @@ struct blktap_queue {
 	struct blktap_vbd *vbd;
 	unsigned int index;              /* of vbd.queues                              */
 	struct mutex lock;
+	struct mm_struct *locked_mm;     /* whose mmap_lock goes with the lock; or NULL */
 	struct file *owner;              /* the open that is attached; NULL: orphaned  */
 	bool prefault;
 	bool taking;                     /* new requests are taken off the guest ring  */
@@ -222,13 +225,13 @@ struct blktap_queue {
 
 	wait_queue_head_t wait;          /* tapdisk in poll()                          */
 	bool pending;                    /* there is a reason to call RUN              */
-	wait_queue_head_t idle;          /* woken when the last slot is free           */
 	struct llist_head completed;     /* slots whose I/O has ended                  */
 	bool serving;                    /* the worker is at it, and looks again       */
 	struct work_struct submit_work;  /* submit.c: the worker                       */
 	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
 	unsigned int backoff;
 	bool zombie;                     /* removed with slots in use: free when idle  */
+	unsigned long warn_at;           /* jiffies: the log tells if it still is one  */
 };
 
 #endif

@@ -21,7 +21,6 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	INIT_LIST_HEAD(&queue->waiting);
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->wait);
-	init_waitqueue_head(&queue->idle);
 	INIT_DELAYED_WORK(&queue->work, blktap_orphan_work);
 	INIT_WORK(&queue->submit_work, blktap_submit_work);
 	blktap_persistent_init(queue);

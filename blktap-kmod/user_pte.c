@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * User PTEs onto the guest's pages, as a PV host has them: Xen writes them, as a
+ * User PTEs onto the guest's pages, as a PV domain has them: Xen writes them, as a
  * second grant map of the PTE itself, and Xen removes them. window.c decides
  * which page may be seen when.
  */
@@ -111,9 +111,7 @@ static int judge_maps(struct blktap_window *window, struct blktap_run run, unsig
 }
 
 /*
- * Fills in the user PTEs of the pages in `runs` that this window may show and
- * that are not filled yet: one hypercall for all of them. mmap_lock is held,
- * for reading at least, and the VMA is known to be there.
+ * blktap_window_fill(), with one hypercall for all the runs.
  *
  * Page tables are made first, because nothing may be allocated under
  * windows.lock. Where they lie is remembered until the notifier runs; if it

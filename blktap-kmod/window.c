@@ -3,7 +3,7 @@
  * The window: a user VMA in which tapdisk sees the pages of the requests it
  * owns, and in which O_DIRECT finds their struct pages.
  *
- * This is the VM_FOREIGN VMA of 2005, made of today's parts. On a PV host the
+ * This is the VM_FOREIGN VMA of 2005, made of today's parts. In a PV domain the
  * only user PTE onto a foreign frame that Xen accepts is one that Xen writes
  * itself: a second grant map of the PTE (GNTMAP_contains_pte). Such a PTE says
  * nothing about a struct page, so it is marked special, and the VMA's
@@ -15,6 +15,9 @@
  * kernel may touch a user PTE itself (munmap, exit, mremap, MADV_DONTNEED) the
  * mmu notifier has had it unmapped by Xen and find_special_page answers NULL.
  * Zapping a granted PTE would corrupt page counts and leak the grant.
+ *
+ * In an auto-translated domain a page is mapped by the kernel like any other,
+ * and neither the notifier nor find_special_page is needed: user_page.c.
  *
  * There are two windows because what a guest writes to disk is granted
  * read-only: a store through a read-only granted PTE in a writable VMA would
@@ -30,17 +33,30 @@
 #include "compat.h"
 
 /*
- * Whether the window's VMA is in `mm`, whose mmap_lock is held. window.mm alone
- * does not tell: munmap lets go of the write lock before it calls close.
+ * The window's VMA, if it is in `mm`, whose mmap_lock is held; else NULL.
+ * window.mm alone does not tell: munmap lets go of the write lock before it
+ * calls close.
  */
-bool blktap_window_is_mapped(struct blktap_window *window, struct mm_struct *mm)
+struct vm_area_struct *blktap_window_vma(struct blktap_window *window, struct mm_struct *mm)
 {
 	struct vm_area_struct *vma;
 
 	if (READ_ONCE(window->mm) != mm)
-		return false;
+		return NULL;
 	vma = vma_lookup(mm, window->start);
-	return vma && vma->vm_private_data == window;
+	return vma && vma->vm_private_data == window ? vma : NULL;
+}
+
+/*
+ * Fills in the user PTEs of the pages in `runs` that this window may show and
+ * that are not filled yet. mmap_lock is held, for reading at least. -EFAULT,
+ * -ENOMEM: not all of them.
+ */
+int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
+		       const struct blktap_run *runs, unsigned int nr)
+{
+	return blktap_is_auto_translated() ? blktap_user_page_fill(window, vma, runs, nr) :
+		blktap_user_pte_fill(window, runs, nr);
 }
 
 /* The kernel is about to change user PTEs in `range`: Xen must have removed its own before. */
@@ -100,7 +116,7 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	if (page >= BLKTAP_WINDOW_PAGES)
 		return VM_FAULT_SIGBUS;
 	blktap_count(window->queue->vbd, window_faults, 1);
-	if (!find_run(window, page, &run) || blktap_user_pte_fill(window, &run, 1))
+	if (!find_run(window, page, &run) || blktap_window_fill(window, vmf->vma, &run, 1))
 		return VM_FAULT_SIGBUS;
 	return VM_FAULT_NOPAGE;
 }
@@ -140,8 +156,8 @@ static void close_window(struct vm_area_struct *vma)
 	if (!atomic_dec_and_test(&window->opens))
 		return;
 	/* Who finds the window free uses the notifier: that must have ended its service here. */
-	mmgrab(mm);
-	mmu_interval_notifier_remove(&window->notifier);
+	if (!blktap_is_auto_translated())
+		mmu_interval_notifier_remove(&window->notifier);
 	mutex_lock(&window->queue->windows.lock);
 	window->mm = NULL;
 	mutex_unlock(&window->queue->windows.lock);
@@ -208,19 +224,28 @@ int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, i
 	if (err)
 		return err;
 
-	err = mmu_interval_notifier_insert_locked(&window->notifier, vma->vm_mm, vma->vm_start,
-						  BLKTAP_WINDOW_BYTES, &notifier_ops);
+	if (blktap_is_auto_translated())
+		blktap_user_page_place(window, vma);
+	else
+		err = mmu_interval_notifier_insert_locked(&window->notifier, vma->vm_mm,
+							  vma->vm_start, BLKTAP_WINDOW_BYTES,
+							  &notifier_ops);
 	if (err) {
 		mutex_lock(&windows->lock);
 		window->mm = NULL;
 		mutex_unlock(&windows->lock);
 		return err;
 	}
+	/* By its address the process is known. */
+	mmgrab(vma->vm_mm);
 
 	/*
 	 * A process can undo DONTCOPY and WIPEONFORK (madvise). But of a shared mapping of a file
-	 * that is neither PFNMAP nor MIXEDMAP, fork copies no page tables.
+	 * that is neither PFNMAP nor MIXEDMAP, fork copies no page tables. Where it may be
+	 * MIXEDMAP, copies do no harm.
 	 */
+	if (blktap_is_auto_translated())
+		vm_flags_set(vma, VM_MIXEDMAP);
 	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP | VM_DONTCOPY | VM_WIPEONFORK);
 	vm_flags_clear(vma, VM_MAYEXEC | (blktap_window_is_writable(window) ? 0 : VM_MAYWRITE));
 	vma->vm_ops = &window_operations;

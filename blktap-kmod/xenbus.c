@@ -21,7 +21,7 @@
 /* How long tapdisk may take to finish what it owns before its pages are taken away. */
 #define DRAIN_TIME  (3 * HZ)
 #define DRAIN_STEP  max(HZ / 100, 1)
-/* How long removal waits for I/O in flight; after that the vbd lives on, unseen, until it ends. */
+/* How long I/O of a disk that was removed may take before the log tells of it. */
 #define REMOVE_TIME (5 * HZ)
 
 static void set_state(struct blktap_vbd *vbd, enum blktap_state state)
@@ -286,6 +286,10 @@ static int probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
 	unsigned int devid;
 	int err;
 
+	err = blktap_negotiate_check(dev);
+	if (err)
+		return err;
+
 	/* backend/TYPE/DOMID/DEVID */
 	err = kstrtouint(kbasename(dev->nodename), 10, &devid);
 	if (err) {
@@ -325,23 +329,17 @@ put:
 /* I/O of the queue is still in flight: it lives on, unseen, until the worker finds it idle. */
 static void leave_behind(struct blktap_queue *queue)
 {
-	struct blktap_vbd *vbd = queue->vbd;
-
-	dev_warn(&vbd->dev, "%u requests still have I/O in flight; their pages are given back when it ends\n",
-		 queue->in_use);
-	get_device(&vbd->dev);
+	get_device(&queue->vbd->dev);
 	__module_get(THIS_MODULE);
 	queue->zombie = true;
+	queue->warn_at = jiffies + REMOVE_TIME;
 	blktap_orphan_kick(queue);
 }
 
-static void remove_queue(struct blktap_queue *queue, unsigned long deadline)
+static void remove_queue(struct blktap_queue *queue)
 {
-	unsigned long now = jiffies;
 	bool zombie;
 
-	wait_event_timeout(queue->idle, !READ_ONCE(queue->in_use),
-			   time_before(now, deadline) ? deadline - now : 0);
 	mutex_lock(&queue->lock);
 	if (queue->in_use)
 		leave_behind(queue);
@@ -355,13 +353,13 @@ static void remove_queue(struct blktap_queue *queue, unsigned long deadline)
 
 /*
  * The xenbus device goes away: nothing may refer to it afterwards. I/O that is
- * still in flight is waited for, but not for ever; if it takes longer, the vbd
- * stays behind with the worker until its pages are free.
+ * still in flight is not waited for here, in the thread that serves every
+ * device of the host: the vbd stays behind with the worker until its pages are
+ * free.
  */
 static void remove(struct xenbus_device *dev)
 {
 	struct blktap_vbd *vbd = dev_get_drvdata(&dev->dev);
-	unsigned long deadline = jiffies + REMOVE_TIME;
 	struct blktap_queue *queue;
 
 	mutex_lock(&vbd->lock);
@@ -377,7 +375,7 @@ static void remove(struct xenbus_device *dev)
 	blktap_vbd_hide(vbd);
 
 	blktap_for_each_queue(vbd, queue)
-		remove_queue(queue, deadline);
+		remove_queue(queue);
 	dev_set_drvdata(&dev->dev, NULL);
 	put_device(&vbd->dev);
 }

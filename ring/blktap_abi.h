@@ -112,7 +112,8 @@ struct blktap_attach {
 	__u32 abi;                  /* BLKTAP_ABI_VERSION                               */
 	__u32 disk_flags;           /* BLKTAP_DISK_*                                    */
 	__u64 features;             /* BLKTAP_FEATURE_*                                 */
-	__u64 sectors;              /* capacity, units of 512 B; not zero               */
+	__u64 sectors;              /* capacity, units of 512 B; not zero; no less than
+				       what a connected frontend knows already          */
 	__u32 sector_size;          /* logical block, bytes: power of two, 512..4096    */
 	__u32 physical_sector_size; /* bytes: power of two, >= sector_size              */
 	__u32 discard_granularity;  /* bytes, whole logical blocks; 0 without DISCARD   */

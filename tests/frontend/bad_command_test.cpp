@@ -294,8 +294,23 @@ TEST_F(BadTapdisk, WithoutASeatMayDoNothing)
 TEST_F(BadTapdisk, BringsAnotherDiskToAConnectedGuest)
 {
     seat.reset();
-    EXPECT_THROW(Seat(vbd.node(), attach_to(Seat::kSectors * 2)), std::system_error);
+    EXPECT_THROW(Seat(vbd.node(), attach_to(Seat::kSectors / 2)), std::system_error);
+    blktap_attach other_blocks = attach_to(Seat::kSectors);
+    other_blocks.sector_size = 4096;
+    other_blocks.physical_sector_size = 4096;
+    EXPECT_THROW(Seat(vbd.node(), other_blocks), std::system_error);
+    EXPECT_EQ(vbd.backend_value("sectors"), std::to_string(Seat::kSectors));
     seat.emplace(vbd.node());
+    expect_in_order();
+}
+
+// No bad one: the image was grown while no tapdisk was there.
+TEST_F(BadTapdisk, ThatComesBackMayBringALargerDisk)
+{
+    seat.reset();
+    seat.emplace(vbd.node(), attach_to(Seat::kSectors * 2));
+    EXPECT_EQ(vbd.backend_value("sectors"), std::to_string(Seat::kSectors * 2));
+    EXPECT_EQ(vbd.attribute("sectors"), std::to_string(Seat::kSectors * 2));
     expect_in_order();
 }
 
