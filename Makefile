@@ -57,13 +57,13 @@ tests: user ## Build the tests, fuzz targets and micro-benchmarks
 
 install: all ## Install into DESTDIR
 	DESTDIR=$(DESTDIR) xl-config/install.sh --check $(MODULE_BUILD)/blktap-kmod/blktap.ko
-	install -D -m 644 $(MODULE_BUILD)/blktap-kmod/blktap.ko \
-		$(DESTDIR)/lib/modules/$(KVER)/updates/blktap.ko
+	DESTDIR=$(DESTDIR) scripts/install-module $(KVER) $(MODULE_BUILD)/blktap-kmod/blktap.ko
 	DESTDIR=$(DESTDIR) cmake --install build/user
 	DESTDIR=$(DESTDIR) xl-config/install.sh
 
 uninstall: ## Undo install, for every kernel
 	DESTDIR=$(DESTDIR) xl-config/install.sh --uninstall
+	DESTDIR=$(DESTDIR) scripts/install-module --remove
 
 # --- tests ----------------------------------------------------------------------------------------
 

@@ -25,9 +25,11 @@ files() {
     cat <<END
 755 $here/block-tapzc                          /usr/libexec/blktap/block-tapzc
 755 $here/block-tapzc.stub                     /etc/xen/scripts/block-tapzc
+755 $here/block-tapzc.stub                     /etc/xen/scripts/block-tapgnt
 644 $build/xl-config/libxlu-tapzc.so           $libdir/libxlu-tapzc.so
 644 $here/systemd/blktap-tapdisk@.service      /usr/lib/systemd/system/blktap-tapdisk@.service
 644 $here/systemd/blktap.service               /usr/lib/systemd/system/blktap.service
+644 $here/systemd/blktap-devd.service          /usr/lib/systemd/system/blktap-devd.service
 644 $here/systemd/blktap.slice                 /usr/lib/systemd/system/blktap.slice
 644 $here/etc/tmpfiles.conf                    /usr/lib/tmpfiles.d/blktap.conf
 644 $here/etc/modprobe.conf                    /usr/lib/modprobe.d/blktap.conf
@@ -47,6 +49,7 @@ END
 links() {
     cat <<END
 /usr/libexec/blktap/xl                                        $divert_to
+/usr/libexec/blktap/block-tapgnt                              block-tapzc
 /etc/systemd/system/multi-user.target.wants/blktap.service    /usr/lib/systemd/system/blktap.service
 END
 }

@@ -35,7 +35,8 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
                      options.attach.vbd, options.image.path, std::uint64_t{disk.sectors},
                      disk.sector_size, disk.read_only ? "read-only" : "read-write",
                      disk.discard.offered ? "discard" : "no discard",
-                     disk.direct ? "direct" : "buffered", delegated ? "delegated" : "window",
+                     disk.direct ? "direct" : "buffered",
+                     options.attach.grants ? "copied" : delegated ? "delegated" : "window",
                      queues.engine(), queues.count(),
                      queues.count() == 1 ? "queue" : "queues");
 }
@@ -44,7 +45,7 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
 Result<bool> delegate(const Options& options, const OpenImage& image, QueueThreads& queues,
                       std::uint64_t from) {
   const bool must = options.path == DataPath::kDelegate;
-  if (options.path == DataPath::kWindow) return false;
+  if (options.path == DataPath::kWindow || (options.attach.grants && !must)) return false;
   if (image.extents().empty()) {
     if (!must) return false;
     return plain_error(options.image.path, "cannot be delegated: its I/O is not direct",

@@ -59,6 +59,8 @@ void describe(CLI::App& app, Options& options) {
                      "whether I/O bypasses the page cache");
   app.add_flag("!--no-discard", options.image.discard, "offer the guest no discards");
   app.add_option("--vm", options.image.lock.vm, "UUID of the guest, for the image's lock");
+  add_choice<bool>(app, "--source", options.attach.grants, {{"module", false}, {"grants", true}},
+                   "where requests come from: the module, or the guest's ring itself");
   add_choice<bool>(app, "--window", options.attach.prefault,
                    {{"prefault", true}, {"fault", false}},
                    "when the guest's pages become visible");

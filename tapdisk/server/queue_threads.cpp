@@ -59,7 +59,9 @@ Result<unsigned> QueueThread::make_parts() {
   auto image = setting_.image.view(*engine_);
   if (!image) return image.error();
   image_ = std::move(*image);
-  auto attached = attach_to_module(setting_.attach, image_->info(), queue_);
+  auto attached = setting_.attach.grants
+                      ? attach_by_grants(setting_.attach, image_->info())
+                      : attach_to_module(setting_.attach, image_->info(), queue_);
   if (!attached) return attached.error();
   source_ = std::move(attached->source);
   auto stop = make_eventfd();

@@ -26,6 +26,7 @@
 #include "server/error_log.hpp"
 #include "server/server.hpp"
 #include "server/stats.hpp"
+#include "vbd/grant_source.hpp"
 #include "vbd/kmod_source.hpp"
 
 namespace tapdisk {

@@ -15,6 +15,8 @@ json counters_of(const QueueView& queue) {
   return json{
       {"requests", vbd.requests.get()},
       {"replies", vbd.replies.get()},
+      {"refused", vbd.refused.get()},
+      {"bytes_copied", vbd.bytes_copied.get()},
       {"reads", served.reads.get()},
       {"writes", served.writes.get()},
       {"syncs", served.syncs.get()},

@@ -12,6 +12,7 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 
@@ -50,6 +51,22 @@ std::string image_of(const Places& places, const std::string& vbd) {
   return {};
 }
 
+// Those whose tapdisk works without the module, which knows nothing of them.
+void add_without_module(const Places& places, std::vector<VbdView>& vbds) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator{places.run_directory, ignored}) {
+    const std::string name = entry.path().stem();
+    unsigned domid = 0;
+    unsigned devid = 0;
+    if (entry.path().extension() != ".sock" ||
+        fs::exists(fs::path{places.class_directory} / name) ||
+        std::sscanf(name.c_str(), "vbd-%u-%u", &domid, &devid) != 2)
+      continue;
+    vbds.push_back({name, {{"domid", std::to_string(domid)}, {"devid", std::to_string(devid)},
+                           {"state", "grants"}}, image_of(places, name)});
+  }
+}
+
 long number(const std::map<std::string, std::string>& values, const char* name) {
   const auto found = values.find(name);
   return found == values.end() ? 0 : std::strtol(found->second.c_str(), nullptr, 10);
@@ -60,12 +77,14 @@ long number(const std::map<std::string, std::string>& values, const char* name) 
 Result<std::vector<VbdView>> list_vbds(const Places& places) {
   std::error_code error;
   fs::directory_iterator entries{places.class_directory, error};
-  if (error) return Error{ENODEV, "the module blktap is not loaded (try: modprobe blktap)"};
   std::vector<VbdView> vbds;
   for (const auto& entry : entries) {
     const std::string name = entry.path().filename();
     vbds.push_back({name, read_values(entry.path()), image_of(places, name)});
   }
+  add_without_module(places, vbds);
+  if (error && vbds.empty())
+    return Error{ENODEV, "the module blktap is not loaded (try: modprobe blktap)"};
   std::sort(vbds.begin(), vbds.end(), [](const VbdView& a, const VbdView& b) {
     return std::pair{number(a.attributes, "domid"), number(a.attributes, "devid")} <
            std::pair{number(b.attributes, "domid"), number(b.attributes, "devid")};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The module's view of the vbds (sysfs) and the tapdisks' (run directory), as read by tap-ctl.
+// The module's view of the vbds (sysfs) and the tapdisks' (run directory), as read by tap-ctl. A
+// vbd of which only the latter knows is served without the module, by grant copies.
 #pragma once
 
 #include <map>
@@ -24,10 +25,10 @@ struct VbdView {
   std::string image;                              // as its tapdisk was told
 };
 
-// In order of domain and device. Error: the module is not loaded.
+// In order of domain and device. Error: there is none, and the module is not loaded.
 Result<std::vector<VbdView>> list_vbds(const Places& places);
 
-// The module's counters of one vbd. Error: there is no such vbd.
+// The module's counters of one vbd; none, if it is served without it. Error: there is no such vbd.
 Result<std::map<std::string, std::string>> read_statistics(const Places& places,
                                                            const std::string& vbd);
 

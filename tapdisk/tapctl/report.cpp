@@ -110,10 +110,11 @@ std::string stats_as_table(const std::string& vbd,
                            const std::map<std::string, std::string>& module,
                            const Result<std::string>& tapdisk) {
   constexpr const char* kRow = "  {:<20} {:>20}\n";
-  std::string text = vbd + ", as the module counts\n";
+  std::string text;
+  if (!module.empty()) text = vbd + ", as the module counts\n";
   for (const auto& [name, value] : module)
     text += fmt::format(fmt::runtime(kRow), name, value);
-  text += "\n" + vbd + ", as its tapdisk counts\n";
+  text += (module.empty() ? "" : "\n") + vbd + ", as its tapdisk counts\n";
   const json stats = tapdisk_stats(tapdisk);
   if (!stats.is_object())
     return text + "  none: " + (tapdisk ? "the answer is not understood" : tapdisk.error().what) +

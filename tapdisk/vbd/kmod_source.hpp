@@ -18,6 +18,7 @@ struct AttachOptions {
   bool removable = false;
   bool prefault = true;     // pages visible before their request is announced
   bool persistent = false;  // grants may stay mapped between requests
+  bool grants = false;      // without the module: grant_source.hpp
 };
 
 struct Attached {

@@ -25,6 +25,8 @@ struct SourceCounters {
   Counter rings;     // system calls made
   Counter requests;  // taken
   Counter replies;
+  Counter refused;       // requests that were not valid; the module counts its own
+  Counter bytes_copied;  // of the guest's data; the module counts its own
 };
 
 class Source {

@@ -30,8 +30,8 @@ int run_script(const Vbd& vbd, const char* action)
         setenv("XENBUS_PATH", vbd.xenbus_path().c_str(), 1);
         setenv("XENBUS_TYPE", "vbd", 1);
         setenv("XENBUS_BASE_PATH", "backend", 1);
-        setenv("script", "/etc/xen/scripts/block-tapzc", 1);
-        execl("/etc/xen/scripts/block-tapzc", "block-tapzc", action, nullptr);
+        setenv("script", script(settings.backend), 1);
+        execl(script(settings.backend), script(settings.backend), action, nullptr);
         _exit(127);
     }
     int status = 0;
@@ -79,8 +79,10 @@ Disk::Disk(const Options& options)
                                                   .physical_device = loop_->number()});
         return;
     }
-    vbd_ = std::make_unique<Vbd>(Vbd::Options{
-        .image = image_, .writable = options.writable, .discard = options.discard});
+    vbd_ = std::make_unique<Vbd>(Vbd::Options{.image = image_,
+                                              .writable = options.writable,
+                                              .backend = settings.backend,
+                                              .discard = options.discard});
     if (run_script(*vbd_, "add") != 0)
         throw std::runtime_error("hotplug script: " + vbd_->backend_value("hotplug-error"));
 }

@@ -85,6 +85,8 @@ bool take_option(std::string_view argument)
         settings.harmful = true;
     else if (argument == "--backend=blktap")
         settings.backend = Backend::blktap;
+    else if (argument == "--backend=grants")
+        settings.backend = Backend::grants;
     else if (argument == "--backend=blkback")
         settings.backend = Backend::blkback;
     else if (argument.starts_with("--slow-device="))

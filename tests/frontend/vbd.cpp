@@ -35,7 +35,22 @@ bool eventually(std::chrono::milliseconds limit, const std::function<bool()>& co
 
 const char* name(Backend backend)
 {
-    return backend == Backend::blktap ? "blktap" : "xen-blkback";
+    switch (backend) {
+    case Backend::blktap: return "blktap";
+    case Backend::grants: return "tapdisk alone";
+    case Backend::blkback: break;
+    }
+    return "xen-blkback";
+}
+
+const char* script(Backend backend)
+{
+    switch (backend) {
+    case Backend::blktap: return "/etc/xen/scripts/block-tapzc";
+    case Backend::grants: return "/etc/xen/scripts/block-tapgnt";
+    case Backend::blkback: break;
+    }
+    return "/etc/xen/scripts/block";
 }
 
 Vbd::Vbd(const Options& options)
@@ -62,8 +77,7 @@ Vbd::Vbd(const Options& options)
         {backend_key("discard-enable"), options.discard ? "1" : "0"},
         {backend_key("specification"), "xen"},
         {backend_key("params"), options.image},
-        {backend_key("script"), options.backend == Backend::blktap ? "/etc/xen/scripts/block-tapzc"
-                                                                   : "/etc/xen/scripts/block"},
+        {backend_key("script"), script(options.backend)},
         {backend_key("state"), "1"},
     });
     if (!wait_for(kInitWait)) {

@@ -16,9 +16,10 @@
 // xenbus states, as in Xen's public/io/xenbus.h.
 enum State { kUnknown, kInitialising, kInitWait, kInitialised, kConnected, kClosing, kClosed };
 
-// Who serves the vbd: our module, or the kernel's xen-blkback.
-enum class Backend { blktap, blkback };
+// Who serves the vbd: our module with tapdisk, tapdisk alone, or the kernel's xen-blkback.
+enum class Backend { blktap, grants, blkback };
 const char* name(Backend backend);
+const char* script(Backend backend); // its hotplug script
 
 using Counters = std::map<std::string, std::uint64_t>;
 

@@ -52,6 +52,26 @@ TEST_F(LockTest, WritersAndReadersOfDifferentMachinesClash) {
   EXPECT_FALSE(writer("two"));
 }
 
+// QEMU locks bytes from 100 and from 200 on, one for each permission, in the same lock space
+// (block/file-posix.c).
+TEST_F(LockTest, AnImageOfQemuIsInUse) {
+  {
+    const auto qemu = open_file(path, O_RDWR);
+    ASSERT_TRUE(qemu);
+    for (const off_t byte : {100, 101, 103, 201}) {
+      struct flock shared {};
+      shared.l_type = F_RDLCK;
+      shared.l_whence = SEEK_SET;
+      shared.l_start = byte;
+      shared.l_len = 1;
+      ASSERT_EQ(::fcntl(qemu->get(), F_OFD_SETLK, &shared), 0);
+    }
+    EXPECT_FALSE(writer("one"));
+    EXPECT_EQ(error, path + ": in use by another guest");
+  }
+  EXPECT_TRUE(writer("one"));
+}
+
 TEST_F(LockTest, AnyNumberMayRead) {
   const Fd first = reader("one");
   const Fd second = reader("two");

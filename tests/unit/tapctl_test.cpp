@@ -63,6 +63,18 @@ TEST_F(TapCtlTest, ListsInOrderOfDomainAndDevice) {
                                "/srv/vbd-2-51712\n"));
 }
 
+TEST_F(TapCtlTest, KnowsDisksThatTheModuleDoesNot) {
+  directory.text("run/vbd-3-51712.sock", "");
+  directory.text("run/vbd-3-51712.args", "--vbd\nvbd-3-51712\n--image\n/srv/a\n--source\ngrants\n");
+  const auto vbds = list_vbds(places);
+  ASSERT_TRUE(vbds) << "without the module, too";
+  ASSERT_EQ(vbds->size(), 1u);
+  EXPECT_EQ(vbds->front().name, "vbd-3-51712");
+  EXPECT_EQ(vbds->front().image, "/srv/a");
+  add_vbd("vbd-3-51712", "3", "51712");
+  EXPECT_EQ(list_vbds(places)->size(), 1u);
+}
+
 TEST_F(TapCtlTest, AnEmptyListIsAHeadingOrAnEmptyArray) {
   EXPECT_THAT(list_as_table({}), HasSubstr("VBD"));
   EXPECT_EQ(list_as_json({}), "[]\n");

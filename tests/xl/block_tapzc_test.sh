@@ -208,6 +208,36 @@ case_image_that_nobody_may_read() {
     expect_refused "$image: Permission denied"
 }
 
+loop_of() {  # file read-only(0|1)
+    mkdir -p "$t/sys/block/loop7/loop" "$t/sys/block/loop8"
+    echo "$1" >"$t/sys/block/loop7/loop/backing_file"
+    echo "$2" >"$t/sys/block/loop7/ro"
+}
+
+case_image_that_a_loop_device_has() {
+    loop_of "$image" 1
+    refuse_image "$image" "$image: in use by this host as /dev/loop7 (losetup --list)"
+}
+
+case_image_that_a_loop_device_may_write() {
+    store backend/vbd/3/51712/mode r
+    loop_of "$image" 0
+    refuse_image "$image" "$image: in use by this host as /dev/loop7 (losetup --list)"
+}
+
+case_image_that_a_loop_device_reads_as_we_do() {
+    store backend/vbd/3/51712/mode r
+    loop_of "$image" 1
+    run add
+    expect_attached
+}
+
+case_loop_device_of_another_image() {
+    loop_of "$t/img/other.img" 0
+    run add
+    expect_attached
+}
+
 case_no_systemd() {
     rm -r "$t/run/systemd"
     run add

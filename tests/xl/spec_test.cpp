@@ -87,6 +87,7 @@ struct Vector {
     const char* vdev;
     int readwrite;
     int is_cdrom;
+    const char* script = "block-tapzc";
 };
 
 class AcceptedSpec : public testing::TestWithParam<Vector> {};
@@ -102,7 +103,7 @@ TEST_P(AcceptedSpec, IsRefusedByStockAndParsedOnceRewritten)
     ASSERT_EQ(0, disk.rc) << disk.errors;
     EXPECT_EQ(v.target, disk.target);
     EXPECT_EQ(v.vdev, disk.vdev);
-    EXPECT_EQ("block-tapzc", disk.script);
+    EXPECT_EQ(v.script, disk.script);
     EXPECT_EQ(v.readwrite, disk.readwrite);
     EXPECT_EQ(v.is_cdrom, disk.is_cdrom);
     EXPECT_EQ(LIBXL_DISK_FORMAT_RAW, disk.format);
@@ -121,6 +122,8 @@ INSTANTIATE_TEST_SUITE_P(
         Vector{"tap:zc:/with:colon,sda1,rw", "/with:colon", "sda1", 1, 0},
         Vector{"tap:zc:/m\xc3\xbcll er.img,d5p0,w", "/m\xc3\xbcll er.img", "d5p0", 1, 0},
         Vector{"tap:zc:/p,51712,w,direct-io-safe", "/p", "51712", 1, 0},
+        Vector{"tap:gnt:/p,xvda,w", "/p", "xvda", 1, 0, "block-tapgnt"},
+        Vector{"vdev=xvdb,tap2:tapdisk:gnt:/p,r", "/p", "xvdb", 0, 0, "block-tapgnt"},
         Vector{"vdev=xvdb,access=r,tap:zc:/p", "/p", "xvdb", 0, 0},
         Vector{"vdev=xvdb, tap:zc:/p,w", "/p", "xvdb", 1, 0}));
 
@@ -148,7 +151,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST(RelativePath, IsRefused)
 {
-    for (const char* path : {"zc:disk.img", "zc:", "zc:../p", "zc:Z/p"}) {
+    for (const char* path : {"zc:disk.img", "zc:", "zc:../p", "zc:Z/p", "gnt:disk.img"}) {
         const auto rewritten = rewrite(std::string{"tap:"} + path + ",xvda,w");
         EXPECT_EQ(TAPZC_RELATIVE, rewritten.verdict);
         EXPECT_EQ(path, rewritten.text);

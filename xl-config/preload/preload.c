@@ -48,7 +48,7 @@ static void report_relative(XLU_Config *cfg, const char *path, const char *spec)
 
 	fprintf(known ? current.report : stderr,
 		"%s: config parsing error in disk specification: "
-		"the path of a zc: disk must be absolute: near `%s' in `%s'\n",
+		"the path of a tap: disk must be absolute: near `%s' in `%s'\n",
 		known ? current.source : "xl", path, spec);
 }
 

@@ -17,26 +17,45 @@ static bool skip(const char **at, const char *word)
 	return true;
 }
 
+/* What a prefix of ours stands for. */
+struct kind {
+	const char *prefix;
+	const char *script;
+};
+
+static const struct kind kinds[] = {
+	{ "zc:", "block-tapzc" },
+	{ "gnt:", "block-tapgnt" },
+};
+
 /* The path after one of our prefixes, or NULL when the parameter at `at` is something else. */
-static const char *path_of(const char *at)
+static const char *path_of(const char *at, const struct kind **kind)
 {
+	size_t i;
+
 	if (!skip(&at, "tap:") && !skip(&at, "tap2:"))
 		return NULL;
 	skip(&at, "tapdisk:");
-	return skip(&at, "zc:") ? at : NULL;
+	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		*kind = &kinds[i];
+		if (skip(&at, kinds[i].prefix))
+			return at;
+	}
+	return NULL;
 }
 
 /* libxlutil lets blanks stand before a parameter, and `target=` take the rest, commas and all. */
 static const char *find_prefix(const char *spec)
 {
 	const char *end = strstr(spec, "target=");
+	const struct kind *kind;
 	const char *at = spec;
 
 	while (at) {
 		at += strspn(at, " \t\n");
 		if (end && at >= end)
 			return NULL;
-		if (path_of(at))
+		if (path_of(at, &kind))
 			return at;
 		at = strchr(at, ',');
 		if (at)
@@ -47,8 +66,9 @@ static const char *find_prefix(const char *spec)
 
 enum tapzc_verdict tapzc_rewrite(const char *spec, char **out)
 {
+	const struct kind *kind = NULL;
 	const char *prefix = find_prefix(spec);
-	const char *path = prefix ? path_of(prefix) : NULL;
+	const char *path = prefix ? path_of(prefix, &kind) : NULL;
 	size_t path_length = path ? strcspn(path, ",") : 0;
 	int length;
 
@@ -57,11 +77,11 @@ enum tapzc_verdict tapzc_rewrite(const char *spec, char **out)
 		return TAPZC_UNCHANGED;
 
 	if (*path != '/') {
-		length = asprintf(out, "zc:%.*s", (int)path_length, path);
+		length = asprintf(out, "%s%.*s", kind->prefix, (int)path_length, path);
 		return length < 0 ? TAPZC_NO_MEMORY : TAPZC_RELATIVE;
 	}
 
-	length = asprintf(out, "%.*sscript=block-tapzc,tap:%s",
-			  (int)(prefix - spec), spec, path);
+	length = asprintf(out, "%.*sscript=%s,tap:%s", (int)(prefix - spec), spec, kind->script,
+			  path);
 	return length < 0 ? TAPZC_NO_MEMORY : TAPZC_REWRITTEN;
 }

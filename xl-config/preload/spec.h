@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Rewrites one disk specification so that an unmodified libxlutil understands `tap:zc:/path`.
+ * Rewrites one disk specification so that an unmodified libxlutil understands `tap:zc:/path` and
+ * `tap:gnt:/path`.
  *
  * Works on the string only, so it depends on no struct layout and on no version of Xen.
  * Pure: called by the preload library and by the tests, in any context.
@@ -21,8 +22,9 @@ enum tapzc_verdict {
 
 /*
  * `tap:zc:/P,...`, `tap2:zc:/P,...` and `tap:tapdisk:zc:/P,...`, at the start of the specification
- * or after a comma, become `script=block-tapzc,tap:/P,...`. The `tap:` stays because libxlutil then
- * takes the classic order (path, vdev, access) for what follows.
+ * or after a comma, become `script=block-tapzc,tap:/P,...`; with `gnt:` for `zc:` the script is
+ * block-tapgnt. The `tap:` stays because libxlutil then takes the classic order (path, vdev,
+ * access) for what follows.
  */
 enum tapzc_verdict tapzc_rewrite(const char *spec, char **out);
 

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "vbd/grant_source.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+extern "C" {
+#include <xenevtchn.h>
+#include <xengnttab.h>
+}
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+
+#include "base/log.hpp"
+#include "base/syscall.hpp"
+#include "vbd/blkif_keys.hpp"
+#include "vbd/grant_pool.hpp"
+#include "vbd/grant_queue.hpp"
+#include "vbd/guest_ring.hpp"
+#include "vbd/store.hpp"
+
+namespace tapdisk {
+namespace {
+
+// Where the vbd is in its life. What xenstore says is the guest's view of the same.
+enum class Phase {
+  kWaiting,    // for the frontend
+  kConnected,
+  kFailed,     // the frontend broke a rule, and has to leave
+  kClosing,    // it has left; what is under way is finished
+  kClosed,     // it may come back
+};
+
+struct Parts {
+  Store store;
+  Grants grants;
+  Events events;
+  PagePool pool;
+  Fd again;  // eventfd: there is more on a ring
+  Fd all;    // epoll: any of them has something
+};
+
+Result<Fd> watch_all(const Parts& parts) {
+  Fd all{::epoll_create1(EPOLL_CLOEXEC)};
+  if (!all) return system_error("epoll", errno);
+  // To look whether there is an event must not wait for one.
+  const int events = ::xenevtchn_fd(parts.events.get());
+  if (::fcntl(events, F_SETFL, O_NONBLOCK)) return system_error("/dev/xen/evtchn", errno);
+  for (const int fd : {events, parts.store.fd(), parts.again.get()}) {
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (::epoll_ctl(all.get(), EPOLL_CTL_ADD, fd, &event)) return system_error("epoll", errno);
+  }
+  return all;
+}
+
+Result<Parts> open_parts() {
+  auto store = Store::open();
+  if (!store) return store.error();
+  auto grants = open_grants();
+  if (!grants) return grants.error();
+  auto events = open_events();
+  if (!events) return events.error();
+  auto pool = PagePool::make();
+  if (!pool) return pool.error();
+  auto again = make_eventfd();
+  if (!again) return again.error();
+  Parts parts{std::move(*store), std::move(*grants), std::move(*events), std::move(*pool),
+              std::move(*again), Fd{}};
+  auto all = watch_all(parts);
+  if (!all) return all.error();
+  parts.all = std::move(*all);
+  return parts;
+}
+
+class GrantSource final : public Source {
+ public:
+  GrantSource(Parts parts, const AttachOptions& options, const ImageInfo& image)
+      : parts_(std::move(parts)), options_(options), image_(image),
+        backend_("backend/vbd/" + dashes_to_slashes(options.vbd.substr(4))),
+        queue_(parts_.grants.get(), std::move(parts_.pool), disk_, counters_) {}
+
+  // The frontend may have read the offers of the driver that was here before: they stand.
+  Result<void> take_over() {
+    const auto frontend = parts_.store.read(backend_ + "/frontend");
+    const auto domain = parts_.store.read_number(backend_ + "/frontend-id");
+    if (!frontend || !domain) return plain_error("xenstore", "no such vbd", ENOENT);
+    if (read_state(parts_.store, backend_) != XenbusState::kInitWait)
+      return plain_error("xenstore", "the vbd does not wait for a disk", EBUSY);
+    frontend_ = *frontend;
+    domain_ = *domain;
+    offer_.queues = parts_.store.read_number(backend_ + "/multi-queue-max-queues").value_or(1);
+    offer_.ring_order = std::min<unsigned>(
+        parts_.store.read_number(backend_ + "/max-ring-page-order").value_or(0),
+        BLKIF_RING_ORDER_MAX);
+    disk_.sectors = image_.sectors;
+    disk_.sector_size = image_.sector_size;
+    disk_.max_indirect = kSegsMax;
+    disk_.read_only = image_.read_only;
+    disk_.discard = image_.discard.offered &&
+                    parts_.store.read_number(backend_ + "/discard-enable").value_or(1) != 0;
+    disk_.secure_discard = disk_.discard && image_.discard.secure;
+    for (const std::string& key : {frontend_ + "/state", backend_ + "/online"})
+      if (const Result<void> watched = parts_.store.watch(key); !watched) return watched;
+    return parts_.store.write({{backend_ + "/feature-max-indirect-segments",
+                                fmt::format("{}", disk_.max_indirect)}});
+  }
+
+  int fd() const noexcept override { return parts_.all.get(); }
+
+  Result<SourceState> ring(bool take) noexcept override {
+    counters_.rings.add();
+    queue_.hand_over();
+    take_events();
+    if (parts_.store.take_changes()) look_at_frontend();
+    go_on_closing();
+    if (take && phase_ == Phase::kConnected) {
+      const Result<bool> more = queue_.take();
+      if (!more) give_up(more.error());
+      else if (*more) look_again();
+    }
+    let_events_go();
+    return state();
+  }
+
+  Result<bool> next(Request& request) noexcept override {
+    if (!queue_.next(request)) return false;
+    counters_.requests.add();
+    return true;
+  }
+
+  void reply(const Reply& reply) noexcept override {
+    queue_.reply(reply);
+    counters_.replies.add();
+  }
+  bool has_replies() const noexcept override { return queue_.has_replies(); }
+
+  Result<void> tell_size(std::uint64_t sectors) noexcept override {
+    // A data thread may be judging by it: right by the old size and by the new.
+    __atomic_store_n(&disk_.sectors, sectors, __ATOMIC_RELAXED);
+    if (phase_ != Phase::kConnected) return {};
+    // A frontend looks at the size again when the state is written, though it is the same.
+    return parts_.store.write({{backend_ + "/sectors", fmt::format("{}", sectors)},
+                               {backend_ + "/state", state_text(XenbusState::kConnected)}});
+  }
+  Result<void> delegate(const Extent&, bool) noexcept override {
+    return plain_error("delegating", "there is no module", EOPNOTSUPP);
+  }
+  Result<void> withdraw_all() noexcept override { return {}; }
+
+  const SourceCounters& counters() const noexcept override { return counters_; }
+
+ private:
+  static std::string dashes_to_slashes(std::string text) {
+    std::replace(text.begin(), text.end(), '-', '/');
+    return text;
+  }
+  static std::string state_text(XenbusState state) {
+    return fmt::format("{}", static_cast<int>(state));
+  }
+
+  // --- the vbd's life -------------------------------------------------------------------------
+
+  SourceState state() const noexcept {
+    if (gone_) return SourceState::kGone;
+    switch (phase_.load()) {
+      case Phase::kConnected: return SourceState::kConnected;
+      case Phase::kClosing: return SourceState::kClosing;
+      default: return SourceState::kWaiting;
+    }
+  }
+
+  void say(XenbusState state) {
+    if (const Result<void> said = parts_.store.write({{backend_ + "/state", state_text(state)}});
+        !said)
+      log::error("{}: {}", options_.vbd, said.error().what);
+  }
+
+  bool is_online() const { return parts_.store.read_number(backend_ + "/online").value_or(0); }
+
+  void look_at_frontend() {
+    // Its directory goes last.
+    if (!parts_.store.read(backend_ + "/frontend")) return leave();
+    switch (read_state(parts_.store, frontend_)) {
+      case XenbusState::kInitialising:
+        if (phase_ == Phase::kClosed && is_online()) {
+          phase_ = Phase::kWaiting;
+          say(XenbusState::kInitWait);
+        }
+        break;
+      case XenbusState::kInitialised:
+      case XenbusState::kConnected:
+        if (phase_ == Phase::kWaiting) connect();
+        break;
+      case XenbusState::kClosing:
+        // It may still have requests under way: they are served until it says Closed.
+        if (phase_ != Phase::kClosed) say(XenbusState::kClosing);
+        break;
+      case XenbusState::kClosed:
+      case XenbusState::kUnknown:
+        if (phase_ != Phase::kClosed) phase_ = Phase::kClosing;
+        break;
+      case XenbusState::kInitWait: break;
+    }
+    if (phase_ == Phase::kClosed && !is_online()) leave();
+  }
+
+  void connect() {
+    Result<FrontendKeys> keys = read_frontend(parts_.store, frontend_, offer_);
+    if (!keys) return give_up(keys.error());
+    std::vector<GuestRing> rings;
+    rings.reserve(keys->rings.size());
+    for (const RingKeys& ring : keys->rings) {
+      Result<GuestRing> connected = GuestRing::connect(
+          parts_.grants.get(), parts_.events.get(), domain_, ring, *keys->abi);
+      if (!connected) return give_up(connected.error());
+      rings.push_back(std::move(*connected));
+    }
+    StorePairs pairs = describe_disk(backend_, DiskKeys{image_, disk_, options_.cdrom,
+                                                        options_.removable});
+    pairs.emplace_back(backend_ + "/state", state_text(XenbusState::kConnected));
+    if (const Result<void> said = parts_.store.write(pairs); !said) return give_up(said.error());
+    queue_.connect(domain_, std::move(rings));
+    phase_ = Phase::kConnected;
+    // What it asked for before we listened sent no event.
+    look_again();
+  }
+
+  // As xenbus_dev_fatal() of Linux: the reason is where toolstacks look for it.
+  void give_up(const Error& reason) {
+    log::error("{}: {}", options_.vbd, reason.what);
+    disconnect();
+    phase_ = Phase::kFailed;
+    const std::string text = fmt::format("{} {}", reason.code, reason.what);
+    if (const Result<void> said = parts_.store.write(
+            {{"error/" + backend_ + "/error", text},
+             {backend_ + "/state", state_text(XenbusState::kClosing)}});
+        !said)
+      log::error("{}: {}", options_.vbd, said.error().what);
+  }
+
+  void go_on_closing() {
+    if (phase_ != Phase::kClosing || !queue_.idle()) return;
+    disconnect();
+    phase_ = Phase::kClosed;
+    const bool online = is_online();
+    say(XenbusState::kClosed);
+    if (!online) leave();
+  }
+
+  void disconnect() {
+    queue_.disconnect();
+    served_.clear();  // with their channels
+  }
+
+  void leave() {
+    disconnect();
+    gone_ = true;
+  }
+
+  // --- events ---------------------------------------------------------------------------------
+
+  void look_again() noexcept {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(parts_.again.get(), &one, sizeof(one));
+  }
+
+  // Their sources stay masked until what came with them is taken: a storm is throttled by that, and
+  // each is here once. Of one that was let go an event may be left.
+  void take_events() noexcept {
+    std::uint64_t ignored = 0;
+    [[maybe_unused]] const ssize_t got = ::read(parts_.again.get(), &ignored, sizeof(ignored));
+    for (;;) {
+      const auto port = ::xenevtchn_pending(parts_.events.get());
+      if (port < 0) return;
+      served_.push_back(static_cast<evtchn_port_t>(port));
+    }
+  }
+
+  void let_events_go() noexcept {
+    for (const evtchn_port_t port : served_) ::xenevtchn_unmask(parts_.events.get(), port);
+    served_.clear();
+  }
+
+  Parts parts_;
+  const AttachOptions& options_;
+  const ImageInfo& image_;
+  std::string backend_;
+  std::string frontend_;
+  std::uint32_t domain_ = 0;
+  Offer offer_;
+  blkif_disk disk_{};
+  std::atomic<Phase> phase_{Phase::kWaiting};
+  bool gone_ = false;
+  std::vector<evtchn_port_t> served_;
+  SourceCounters counters_;
+  GrantQueue queue_;
+};
+
+}  // namespace
+
+Result<Attached> attach_by_grants(const AttachOptions& options, const ImageInfo& disk) {
+  Result<Parts> parts = open_parts();
+  if (!parts) return plain_error(options.vbd, parts.error().what, parts.error().code);
+  auto source = std::make_unique<GrantSource>(std::move(*parts), options, disk);
+  if (const Result<void> taken = source->take_over(); !taken)
+    return plain_error(options.vbd, taken.error().what, taken.error().code);
+  return Attached{std::move(source), 1};
+}
+
+}  // namespace tapdisk

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// xenstore, through libxenstore. Paths that do not begin with a slash are below this domain's own
+// directory. What other domains wrote is theirs: whoever reads it judges it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.hpp"
+
+struct xs_handle;
+
+namespace tapdisk {
+
+using StorePairs = std::vector<std::pair<std::string, std::string>>;  // path, value
+
+class Store {
+ public:
+  static Result<Store> open();
+
+  // Nothing: there is no such key, or it cannot be read.
+  std::optional<std::string> read(const std::string& path) const;
+  // Nothing also for what is not a decimal number below 2^32.
+  std::optional<unsigned> read_number(const std::string& path) const;
+
+  // All of them at once, or none.
+  Result<void> write(const StorePairs& pairs) const;
+
+  // From now on changes of the key, and of what is below it, make fd() readable.
+  Result<void> watch(const std::string& path) const;
+  int fd() const noexcept;
+  // Whether there were any since the last call. Never waits.
+  bool take_changes() const noexcept;
+
+ private:
+  struct Close {
+    void operator()(xs_handle* handle) const noexcept;
+  };
+  explicit Store(xs_handle* handle) noexcept : handle_(handle) {}
+
+  std::unique_ptr<xs_handle, Close> handle_;
+};
+
+}  // namespace tapdisk

@@ -1,0 +1,95 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The hotplug script by its other name, for disks without the module.
+
+# shellcheck disable=SC2317  # cases are called by their name
+
+. "$(dirname "$0")/check.sh"
+. "$(dirname "$0")/tapzc_world.sh"
+
+by_grants() {
+    ln -s "$glue/block-tapzc" "$t/block-tapgnt"
+    script=$t/block-tapgnt
+    echo 4711 >"$t/unit/MainPID"
+}
+
+case_no_driver_keeps_the_vbd() {
+    by_grants
+    ln -sfn ../../drivers/vbd "$bus/devices/$vbd/driver"
+    mkfifo "$bus/drivers/vbd/unbind"
+    (read -r what <"$bus/drivers/vbd/unbind"
+     rm "$bus/devices/$vbd/driver"
+     echo "unbound $what" >>"$t/log") &
+    stub readlink <<'END'
+/bin/sleep 0.2
+exec /bin/readlink "$@"
+END
+    run add
+    expect_attached
+    grep -q "unbound $vbd" "$t/log"
+    same args \
+        "--vbd $vbd --image $image --vm 1f0e2d3c-0000-0000-0000-00000000abcd --source grants" \
+        "$(args)"
+}
+
+case_driver_that_stays() {
+    by_grants
+    ln -sfn ../../drivers/vbd "$bus/devices/$vbd/driver"
+    run add
+    expect_refused "$vbd is bound to vbd, which does not let it go"
+    expect_not_started
+}
+
+case_no_driver_is_needed() {
+    by_grants
+    rm "$bus/devices/$vbd/driver"
+    run add
+    expect_attached
+}
+
+case_earlier_tapdisk_is_stopped_first() {
+    by_grants
+    rm "$bus/devices/$vbd/driver"
+    echo active >"$t/unit/ActiveState"
+    run add
+    expect_attached
+    grep -q '^stop --no-block' "$t/systemctl.log"
+}
+
+# Binding goes through a file of the driver, which sysfs has and the made-up one has not yet.
+case_failure_gives_the_vbd_back() {
+    by_grants
+    rm "$bus/devices/$vbd/driver" "$image"
+    : >"$bus/drivers/vbd/bind"
+    run add
+    expect_refused "$image: No such file or directory"
+    same bound "$vbd" "$(cat "$bus/drivers/vbd/bind")"
+}
+
+case_tapdisk_that_ended_leaves_a_vbd_that_can_be_closed() {
+    rm "$bus/devices/$vbd/driver"
+    store backend/vbd/3/51712/state 4
+    path=none run left "$vbd"
+    expect_success
+    same bound "$vbd" "$(cat "$bus/drivers/vbd/bind")"
+}
+
+case_tapdisk_that_ended_when_all_was_closed() {
+    rm "$bus/devices/$vbd/driver"
+    for state in 6 ''; do
+        store backend/vbd/3/51712/state "$state"
+        run left "$vbd"
+        expect_success
+    done
+    [[ ! -e $bus/drivers/vbd/bind ]] || die "it was bound"
+}
+
+case_tapdisk_that_ended_beside_the_module() {
+    store backend/vbd/3/51712/state 4
+    run left "$vbd"
+    expect_success
+    [[ ! -e $bus/drivers/vbd/bind ]] || die "it was bound"
+}
+
+run_cases
