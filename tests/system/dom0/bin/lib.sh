@@ -27,7 +27,8 @@ guest_tty() { xenstore-read "/local/domain/$(xl domid "$1")/console/tty"; }
 guest_gone() { ! xl domid "$1" > /dev/null 2>&1; }
 
 # Prints the configuration of a guest, as a user would write it. GUEST_TYPE: pv or pvh (pvh needs a
-# host of one CPU). GUEST_KERNEL: a series, such as 6.12, of the files /srv/vmlinux-*.
+# host of one CPU). GUEST_KERNEL: a series, such as 6.12, of the files /srv/vmlinux-*. GUEST_EXTRA:
+# more of its command line.
 guest_config() { # NAME DISK...
     local name=$1 kernel=${GUEST_KERNEL:+-$GUEST_KERNEL}
     shift
@@ -36,16 +37,17 @@ name = "$name"
 type = "${GUEST_TYPE:-pv}"
 kernel = "/srv/vmlinux$kernel"
 ramdisk = "/srv/initrd$kernel"
-extra = "root=/dev/xvda console=hvc0"
+extra = "root=/dev/xvda console=hvc0 ${GUEST_EXTRA:-}"
 memory = 384
 vcpus = ${GUEST_VCPUS:-1}
 disk = [$(printf " '%s'," "$@") ]
 END
 }
 
-guest_start() { # NAME CONFIG-FILE: create, and wait until the guest takes commands
+# Create, and wait until the guest takes commands.
+guest_start() { # NAME CONFIG-FILE [SECONDS]
     : > "$(guest_console "$1")"
-    xl create -q "$2" && wait_for 240 grep -qa "^guest: ready" "$(guest_console "$1")"
+    xl create -q "$2" && wait_for "${3:-240}" grep -qa "^guest: ready" "$(guest_console "$1")"
 }
 
 guest_send() { # NAME ID SCRIPT
