@@ -91,7 +91,7 @@ guests_of_type() { # pv|pvh
         all_zero "/sys/class/blktap/vbd-$(xl domid "$name")"-*/statistics/responses_error
         # A CD-ROM says what it is, can be read, and nothing else.
         sum=$(guest_run "$name" 60 'sha256sum < /dev/xvdc
-            if dd if=/dev/zero of=/dev/xvdc count=1 conv=fsync status=none; then echo no; fi')
+            if dd if=/dev/zero of=/dev/xvdc count=1 conv=fsync 2> /dev/null; then echo no; fi')
         [ "$(sha256sum < /srv/cd.iso)" = "$sum" ]
         (($(xenstore-read "backend/vbd/$(xl domid "$name")/51744/info") & 1)) # VDISK_CDROM
         try_protocols "$name"
