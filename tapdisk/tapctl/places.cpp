@@ -12,9 +12,9 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <chrono>
-#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 
 namespace tapdisk {
 namespace {
@@ -53,17 +53,16 @@ std::string image_of(const Places& places, const std::string& vbd) {
 
 // Those whose tapdisk works without the module, which knows nothing of them.
 void add_without_module(const Places& places, std::vector<VbdView>& vbds) {
+  static const std::regex kSocket{"(vbd-([0-9]+)-([0-9]+))\\.sock"};
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator{places.run_directory, ignored}) {
-    const std::string name = entry.path().stem();
-    unsigned domid = 0;
-    unsigned devid = 0;
-    if (entry.path().extension() != ".sock" ||
-        fs::exists(fs::path{places.class_directory} / name) ||
-        std::sscanf(name.c_str(), "vbd-%u-%u", &domid, &devid) != 2)
+    const std::string file = entry.path().filename();
+    std::smatch part;
+    if (!std::regex_match(file, part, kSocket) ||
+        fs::exists(fs::path{places.class_directory} / part.str(1)))
       continue;
-    vbds.push_back({name, {{"domid", std::to_string(domid)}, {"devid", std::to_string(devid)},
-                           {"state", "grants"}}, image_of(places, name)});
+    vbds.push_back({part.str(1), {{"domid", part.str(2)}, {"devid", part.str(3)},
+                                  {"state", "grants"}}, image_of(places, part.str(1))});
   }
 }
 

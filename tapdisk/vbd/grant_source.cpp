@@ -105,7 +105,7 @@ class GrantSource final : public Source {
                     parts_.store.read_number(backend_ + "/discard-enable").value_or(1) != 0;
     disk_.secure_discard = disk_.discard && image_.discard.secure;
     for (const std::string& key : {frontend_ + "/state", backend_ + "/online"})
-      if (const Result<void> watched = parts_.store.watch(key); !watched) return watched;
+      if (Result<void> watched = parts_.store.watch(key); !watched) return watched;
     return parts_.store.write({{backend_ + "/feature-max-indirect-segments",
                                 fmt::format("{}", disk_.max_indirect)}});
   }
