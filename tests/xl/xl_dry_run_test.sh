@@ -106,12 +106,19 @@ case_stock_disks_are_left_alone() {
     done
 }
 
+case_create_without_the_module() {
+    config 'tap:gnt:/path/to/disk.img,xvda,w'
+    run "$t/xl" -N create "$t/t.cfg"
+    same status 0 "$status"
+    same disk "${expected/block-tapzc/block-tapgnt}" "$(disk)"
+}
+
 case_relative_path_is_refused_in_words_of_xl() {
     config 'tap:zc:disk.img,xvda,w'
     run "$t/xl" -N create "$t/t.cfg"
     same status 1 "$status"
-    grep -qF "$t/t.cfg: config parsing error in disk specification: the path of a zc: disk must be \
-absolute: near \`zc:disk.img' in \`tap:zc:disk.img,xvda,w'" "$t/err"
+    grep -qF "$t/t.cfg: config parsing error in disk specification: the path of a tap: disk must \
+be absolute: near \`zc:disk.img' in \`tap:zc:disk.img,xvda,w'" "$t/err"
 }
 
 case_errors_after_the_prefix_are_the_real_ones() {
