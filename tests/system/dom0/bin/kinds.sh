@@ -26,7 +26,7 @@ try_protocol() { # NAME RING-ORDER QUEUES SEGMENTS
             --output=/dev/null'
     sum=$(guest_run "$1" 60 'sha256sum < /dev/xvdp')
     [ "$(sha256sum < /srv/matrix.img)" = "$sum" ]
-    [ "$(cat "$vbd/queues")" = "$3" ]
+    [ "$(cat "$vbd/queues")" = "$(($3 < vcpus ? $3 : vcpus))" ]
     [ "$(xenstore-read "$frontend/ring-page-order" || echo 0)" = "$2" ]
     if [ "$4" = 0 ]; then all_zero "$vbd/statistics/requests_indirect"
     else [ "$(cat "$vbd/statistics/requests_indirect")" -gt 0 ]; fi
@@ -62,14 +62,16 @@ try_protocols() { # NAME
 # A guest with each of the kernels boots from a tap:zc: disk and verifies what fio wrote to another
 # one; what it writes is in the image file, and nothing was copied in dom0.
 guests_of_type() { # pv|pvh
-    local kernel release name sum bytes=$((4 << 20))
+    local kernel release name sum vcpus=4 bytes=$((4 << 20))
+    # With several virtual CPUs a PVH guest does not get up in the emulation.
+    [ "$1" != pvh ] || vcpus=1
     cp --sparse=always /srv/root.img /srv/kinds.img
     fallocate -l 16M /srv/data.img
     head -c 1M /dev/urandom > /srv/cd.iso
     for kernel in /srv/vmlinux-*; do
         release=${kernel#/srv/vmlinux-}
         name=$1-$release
-        GUEST_KERNEL=$release GUEST_TYPE=$1 GUEST_VCPUS=4 GUEST_EXTRA=$all_of_protocol \
+        GUEST_KERNEL=$release GUEST_TYPE=$1 GUEST_VCPUS=$vcpus GUEST_EXTRA=$all_of_protocol \
             guest_config "$name" tap:zc:/srv/kinds.img,xvda,w tap:zc:/srv/data.img,xvdb,w \
             vdev=xvdc,access=r,devtype=cdrom,script=block-tapzc,target=/srv/cd.iso \
             > "/run/$name.cfg"
