@@ -59,22 +59,32 @@ try_protocols() { # NAME
     rm /srv/matrix.img
 }
 
+# A CD-ROM says what it is, can be read, and nothing else. (Of Linux, only PV guests take one.)
+try_cdrom() { # NAME
+    local sum
+    sum=$(guest_run "$1" 60 'sha256sum < /dev/xvdc
+        if dd if=/dev/zero of=/dev/xvdc count=1 conv=fsync 2> /dev/null; then echo no; fi')
+    [ "$(sha256sum < /srv/cd.iso)" = "$sum" ]
+    (($(xenstore-read "backend/vbd/$(xl domid "$1")/51744/info") & 1)) # VDISK_CDROM
+}
+
 # A guest with each of the kernels boots from a tap:zc: disk and verifies what fio wrote to another
 # one; what it writes is in the image file, and nothing was copied in dom0.
 guests_of_type() { # pv|pvh
-    local kernel release name sum vcpus=4 bytes=$((4 << 20))
+    local kernel release name sum vcpus=4 cdrom=() bytes=$((4 << 20))
     # With several virtual CPUs a PVH guest does not get up in the emulation.
     [ "$1" != pvh ] || vcpus=1
+    [ "$1" != pv ] ||
+        cdrom=(vdev=xvdc,access=r,devtype=cdrom,script=block-tapzc,target=/srv/cd.iso)
+    head -c 1M /dev/urandom > /srv/cd.iso
     cp --sparse=always /srv/root.img /srv/kinds.img
     fallocate -l 16M /srv/data.img
-    head -c 1M /dev/urandom > /srv/cd.iso
     for kernel in /srv/vmlinux-*; do
         release=${kernel#/srv/vmlinux-}
         name=$1-$release
         GUEST_KERNEL=$release GUEST_TYPE=$1 GUEST_VCPUS=$vcpus GUEST_EXTRA=$all_of_protocol \
             guest_config "$name" tap:zc:/srv/kinds.img,xvda,w tap:zc:/srv/data.img,xvdb,w \
-            vdev=xvdc,access=r,devtype=cdrom,script=block-tapzc,target=/srv/cd.iso \
-            > "/run/$name.cfg"
+            "${cdrom[@]}" > "/run/$name.cfg"
         guest_start "$name" "/run/$name.cfg"
 
         # It is what it was asked to be, and on the disk that it was given.
@@ -91,11 +101,7 @@ guests_of_type() { # pv|pvh
         [ "$(head -c $bytes /srv/data.img | sha256sum)" = "$sum" ]
         all_zero "/sys/class/blktap/vbd-$(xl domid "$name")"-*/statistics/bytes_copied
         all_zero "/sys/class/blktap/vbd-$(xl domid "$name")"-*/statistics/responses_error
-        # A CD-ROM says what it is, can be read, and nothing else.
-        sum=$(guest_run "$name" 60 'sha256sum < /dev/xvdc
-            if dd if=/dev/zero of=/dev/xvdc count=1 conv=fsync 2> /dev/null; then echo no; fi')
-        [ "$(sha256sum < /srv/cd.iso)" = "$sum" ]
-        (($(xenstore-read "backend/vbd/$(xl domid "$name")/51744/info") & 1)) # VDISK_CDROM
+        [ "$1" != pv ] || try_cdrom "$name"
         try_protocols "$name"
         guest_stop "$name"
         say "  $1 guest, $(tail -1 /run/kind | tr -d '\r')"
