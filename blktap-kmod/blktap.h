@@ -15,8 +15,8 @@
  *                         must not make others wait
  *   queue.lock            rings, slots and pages; one at a time
  *   windows.populating    one filler of user PTEs at a time; may allocate
- *   windows.lock          what is visible to user space; a leaf that the mmu
- *                         notifier takes: never allocate or fault under it
+ *   windows.lock          what is visible to user space; in a PV domain a leaf that
+ *                         the mmu notifier takes: never allocate or fault under it
  */
 #ifndef BLKTAP_H
 #define BLKTAP_H

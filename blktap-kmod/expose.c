@@ -197,10 +197,11 @@ static void withdraw(struct blktap_window *window, struct blktap_run run, unsign
  * can be taken through the window, and blktap_grant_referenced() tells the
  * truth. False: that has to be tried again. queue.lock is held, in any process.
  *
- * In a PV domain: get_user_pages asks find_special_page and takes its reference under the page
- * table lock, so taking that lock once per table after the bits are cleared
- * makes every reference that was still granted visible. If the process or the
- * VMA is gone, so is every such walk: they hold mm_users and mmap_lock.
+ * In a PV domain get_user_pages asks find_special_page and takes its reference
+ * under the page table lock, so taking that lock once per table after the bits
+ * are cleared makes every reference that was still granted visible. If the
+ * process or the VMA is gone, so is every such walk: they hold mm_users and
+ * mmap_lock.
  */
 bool blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
 {

@@ -12,8 +12,8 @@ extern "C" {
 }
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
+#include <mutex>
 
 #include "base/log.hpp"
 #include "base/syscall.hpp"
@@ -116,6 +116,7 @@ class GrantSource final : public Source {
     counters_.rings.add();
     queue_.hand_over();
     take_events();
+    const std::lock_guard locked{life_};
     if (parts_.store.take_changes()) look_at_frontend();
     go_on_closing();
     if (take && phase_ == Phase::kConnected) {
@@ -140,6 +141,9 @@ class GrantSource final : public Source {
   bool has_replies() const noexcept override { return queue_.has_replies(); }
 
   Result<void> tell_size(std::uint64_t sectors) noexcept override {
+    // The frontend learns it here, or with all else when it connects; and no state that was said
+    // meanwhile is taken back.
+    const std::lock_guard locked{life_};
     // A data thread may be judging by it: right by the old size and by the new.
     __atomic_store_n(&disk_.sectors, sectors, __ATOMIC_RELAXED);
     if (phase_ != Phase::kConnected) return {};
@@ -167,7 +171,7 @@ class GrantSource final : public Source {
 
   SourceState state() const noexcept {
     if (gone_) return SourceState::kGone;
-    switch (phase_.load()) {
+    switch (phase_) {
       case Phase::kConnected: return SourceState::kConnected;
       case Phase::kClosing: return SourceState::kClosing;
       default: return SourceState::kWaiting;
@@ -226,8 +230,6 @@ class GrantSource final : public Source {
     if (const Result<void> said = parts_.store.write(pairs); !said) return give_up(said.error());
     queue_.connect(domain_, std::move(rings));
     phase_ = Phase::kConnected;
-    // What it asked for before we listened sent no event.
-    look_again();
   }
 
   // As xenbus_dev_fatal() of Linux: the reason is where toolstacks look for it.
@@ -294,7 +296,8 @@ class GrantSource final : public Source {
   std::uint32_t domain_ = 0;
   Offer offer_;
   blkif_disk disk_{};
-  std::atomic<Phase> phase_{Phase::kWaiting};
+  std::mutex life_;  // the phase, and what xenstore says of it; the control thread tells sizes
+  Phase phase_ = Phase::kWaiting;
   bool gone_ = false;
   std::vector<evtchn_port_t> served_;
   SourceCounters counters_;

@@ -48,13 +48,29 @@ case_no_driver_is_needed() {
     expect_attached
 }
 
+# What its unit does last would take the new one's arguments away, and bind the vbd.
 case_earlier_tapdisk_is_stopped_first() {
     by_grants
-    rm "$bus/devices/$vbd/driver"
     echo active >"$t/unit/ActiveState"
+    stub modprobe <<'END'
+echo "modprobe: $(cat "$t/unit/ActiveState"), $(ls "$t/run/blktap" 2>/dev/null | wc -l) files" \
+    >>"$t/log"
+rm "$t"/sys/bus/xen-backend/devices/vbd-3-51712/driver
+END
     run add
     expect_attached
     grep -q '^stop --no-block' "$t/systemctl.log"
+    grep -qx 'modprobe: inactive, 0 files' "$t/log"
+}
+
+case_earlier_tapdisk_that_does_not_die() {
+    by_grants
+    echo active >"$t/unit/ActiveState"
+    touch "$t/deaf" "$t/undead"
+    run add
+    same status 1 "$status"
+    same hotplug-error "an earlier tapdisk of $vbd does not end" "$(stored hotplug-error)"
+    expect_not_started
 }
 
 # Binding goes through a file of the driver, which sysfs has and the made-up one has not yet.

@@ -75,7 +75,7 @@ guests_of_type() { # pv|pvh
     # With several virtual CPUs a PVH guest does not get up in the emulation.
     [ "$1" != pvh ] || vcpus=1
     [ "$1" != pv ] ||
-        cdrom=(vdev=xvdc,access=r,devtype=cdrom,script=block-tapzc,target=/srv/cd.iso)
+        cdrom=("vdev=xvdc,access=r,devtype=cdrom,script=block-tapzc,target=/srv/cd.iso")
     head -c 1M /dev/urandom > /srv/cd.iso
     cp --sparse=always /srv/root.img /srv/kinds.img
     fallocate -l 16M /srv/data.img
