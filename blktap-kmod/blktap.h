@@ -5,6 +5,7 @@
  * A request's way:  guest_ring (fetch, judge) -> grant (map) -> expose
  * -> user_ring (announce) -> tapdisk -> user_ring (collect) -> expose (revoke)
  * -> grant (unmap) -> guest_ring (answer). queue.c is the line through them.
+ * Where its data is copied, copy takes the part of grant.
  * In a delegated extent: grant (map) -> submit -> the file -> submit (collect)
  * -> grant (unmap).
  *
@@ -128,7 +129,7 @@ extern const struct file_operations blktap_chardev_operations;
 
 /* queue_memory.c, queue.c: process context */
 int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index);
-int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent);
+int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool copies);
 void blktap_queue_free(struct blktap_queue *queue);
 int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
 void blktap_queue_finish(struct blktap_queue *queue);          /* queue.lock held */
@@ -158,8 +159,15 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots);
 void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots);
 void blktap_grant_add_unmap(struct blktap_queue *queue, unsigned int *count, unsigned int page);
 void blktap_grant_unmap_added(struct blktap_queue *queue, unsigned int count);
-void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *slots);
+void blktap_grant_refuse(struct blktap_queue *queue, struct blktap_slot *slot, grant_ref_t ref,
+			 s16 status);
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot);
+
+/* copy.c: what is not mapped, but copied. queue.lock held, but for mmap */
+void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots);
+void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots);
+void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots);
+int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
 
 /* map_refs.c: gnttab_map_refs() for less */
 void blktap_map_refs(struct gnttab_map_grant_ref *map, struct page **pages, unsigned int count);
@@ -179,6 +187,12 @@ void blktap_persistent_settle(struct blktap_queue *queue);
 void blktap_persistent_drop(struct blktap_queue *queue);
 
 static inline bool blktap_page_is_persistent(unsigned int page)
+{
+	return page >= BLKTAP_PAGES && page < BLKTAP_WINDOW_PAGES;
+}
+
+/* No request's own: a persistent grant's, or one of copy.c. tapdisk sees it all the time. */
+static inline bool blktap_page_is_resident(unsigned int page)
 {
 	return page >= BLKTAP_PAGES;
 }

@@ -164,13 +164,15 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 		return err;
 	if ((queue->index || vbd->state == BLKTAP_CONNECTED) && !is_same_disk(vbd, attach))
 		return -ESTALE;
-	err = blktap_queue_alloc_pages(queue, attach->disk_flags & BLKTAP_DISK_PERSISTENT);
+	err = blktap_queue_alloc_pages(queue, attach->disk_flags & BLKTAP_DISK_PERSISTENT,
+				       attach->copy_bytes);
 	if (err)
 		return err;
 
 	if (queue->index == 0)
 		take_over_disk(vbd, attach);
 	queue->prefault = attach->features & BLKTAP_FEATURE_PREFAULT;
+	queue->copy_bytes = attach->copy_bytes;
 	queue->held = false;
 	blktap_user_reset(queue);
 	blktap_user_state(queue, vbd->state == BLKTAP_CONNECTED ? BLKTAP_STATE_CONNECTED :
@@ -331,6 +333,8 @@ static int mmap_vbd(struct file *file, struct vm_area_struct *vma)
 		return blktap_window_mmap(queue, vma, BLKTAP_WINDOW_RW);
 	case BLKTAP_MAP_WINDOW_RO:
 		return blktap_window_mmap(queue, vma, BLKTAP_WINDOW_RO);
+	case BLKTAP_MAP_COPIES:
+		return blktap_copy_mmap(queue, vma);
 	default:
 		return -EINVAL;
 	}

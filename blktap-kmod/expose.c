@@ -59,7 +59,7 @@ static void expose(struct blktap_queue *queue, struct blktap_slot *slot)
 	unsigned int seg;
 
 	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
-		if (blktap_page_is_persistent(queue->page_of[seg]))
+		if (blktap_page_is_resident(queue->page_of[seg]))
 			continue;
 		__set_bit(seg, window->exposed);
 		slot->window = window;

@@ -54,13 +54,19 @@ void blktap_grant_add_unmap(struct blktap_queue *queue, unsigned int *count, uns
 	queue->batch[(*count)++] = queue->pages[page];
 }
 
-static void refuse_grant(struct blktap_queue *queue, struct blktap_slot *slot, grant_ref_t ref,
+/* The request fails, because Xen said `status` of one of its grants. */
+void blktap_grant_refuse(struct blktap_queue *queue, struct blktap_slot *slot, grant_ref_t ref,
 			 s16 status)
 {
 	slot->status = BLKIF_RSP_ERROR;
 	blktap_count(queue->vbd, bad_grants, 1);
 	pr_warn_ratelimited("blktap: vbd-%u-%u: grant %u of the guest cannot be used (%d)\n",
 			    queue->vbd->domid, queue->vbd->devid, ref, status);
+}
+
+static bool needs_map(const struct blktap_slot *slot)
+{
+	return slot->status == BLKIF_RSP_OKAY && !slot->copied;
 }
 
 /* The slot needs its pages no more: persistent ones stay, the others join the batch. */
@@ -105,7 +111,7 @@ static void judge_slot(struct blktap_queue *queue, struct blktap_slot *slot, uns
 		status = judge_page(queue, queue->page_of[seg], op);
 		__assign_bit(seg - slot->first, mapped, status == GNTST_okay);
 		if (status != GNTST_okay && slot->status == BLKIF_RSP_OKAY)
-			refuse_grant(queue, slot, queue->segs[seg].gref, status);
+			blktap_grant_refuse(queue, slot, queue->segs[seg].gref, status);
 	}
 	if (slot->status == BLKIF_RSP_OKAY)
 		return;
@@ -137,7 +143,7 @@ static void add_maps(struct blktap_queue *queue, struct blktap_slot *slot, unsig
 }
 
 /*
- * Maps the pages of all `slots` that are good so far. Those that cannot be
+ * Maps the pages of all `slots` that are good so far and not copied. Those that cannot be
  * mapped are left in the list with an error status and nothing mapped.
  */
 void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
@@ -148,7 +154,7 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
 	unsigned int op = 0;
 
 	list_for_each_entry(slot, slots, node)
-		if (slot->status == BLKIF_RSP_OKAY)
+		if (needs_map(slot))
 			add_maps(queue, slot, &count);
 	if (count) {
 		blktap_map_refs(queue->map, queue->batch, count);
@@ -156,99 +162,33 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
 		blktap_count(queue->vbd, kernel_map_ops, count);
 	}
 	list_for_each_entry(slot, slots, node)
-		if (slot->status == BLKIF_RSP_OKAY)
+		if (needs_map(slot))
 			judge_slot(queue, slot, &op, &failed);
 	blktap_grant_unmap_added(queue, failed);
 }
 
-/* Unmaps the pages of all `slots`, which nobody references any more. */
+/* Unmaps what was mapped for `slots`, which nobody references any more. */
 void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
 	unsigned int count = 0;
 	unsigned int seg;
 
-	list_for_each_entry(slot, slots, node)
+	list_for_each_entry(slot, slots, node) {
+		if (slot->copied)
+			continue;
 		for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
 			release_page(queue, &count, queue->page_of[seg]);
+	}
 	blktap_grant_unmap_added(queue, count);
 }
 
-/* Segments are copied in a few operations at a time; a run of them lies in two pages at most. */
-#define COPY_OPS 16
-
-struct copy_batch {
-	unsigned int count;
-	struct gnttab_copy op[COPY_OPS];
-	struct blktap_slot *slot[COPY_OPS];
-};
-
-static void carry_out_copies(struct blktap_queue *queue, struct copy_batch *batch)
-{
-	unsigned int i;
-
-	if (!batch->count)
-		return;
-	gnttab_batch_copy(batch->op, batch->count);
-	blktap_count(queue->vbd, hypercalls, 1);
-	blktap_count(queue->vbd, grant_copy_ops, batch->count);
-	for (i = 0; i < batch->count; i++)
-		if (batch->op[i].status != GNTST_okay &&
-		    batch->slot[i]->status == BLKIF_RSP_OKAY)
-			refuse_grant(queue, batch->slot[i], batch->op[i].source.u.ref,
-				     batch->op[i].status);
-	batch->count = 0;
-}
-
-static void add_copy(struct blktap_queue *queue, struct copy_batch *batch,
-		     struct blktap_slot *slot, unsigned int from, void *to, unsigned int bytes)
-{
-	struct gnttab_copy *op = &batch->op[batch->count];
-
-	op->source.u.ref = slot->request.descriptors;
-	op->source.domid = queue->vbd->domid;
-	op->source.offset = from;
-	op->dest.u.gmfn = virt_to_gfn(to);
-	op->dest.domid = DOMID_SELF;
-	op->dest.offset = offset_in_page(to);
-	op->len = bytes;
-	op->flags = GNTCOPY_source_gref;
-	op->status = GNTST_general_error;
-	batch->slot[batch->count++] = slot;
-}
-
-/*
- * Takes private copies of the segments of indirect requests out of the guest's
- * descriptor pages, to where segments are judged. Those that cannot be copied
- * get an error status.
- */
-void blktap_grant_copy_segments(struct blktap_queue *queue, struct list_head *slots)
-{
-	struct copy_batch batch = { .count = 0 };
-	struct blktap_slot *slot;
-
-	list_for_each_entry(slot, slots, node) {
-		void *to = &queue->segs[slot->first];
-		unsigned int bytes = slot->request.nr_segs * sizeof(*queue->segs);
-		unsigned int head = min_t(unsigned int, bytes, PAGE_SIZE - offset_in_page(to));
-
-		if (!slot->request.indirect)
-			continue;
-		if (batch.count + 2 > COPY_OPS)
-			carry_out_copies(queue, &batch);
-		add_copy(queue, &batch, slot, 0, to, head);
-		if (bytes > head)
-			add_copy(queue, &batch, slot, head, to + head, bytes - head);
-	}
-	carry_out_copies(queue, &batch);
-}
-
-/* A persistent page is in the window all the time, where in an auto-translated domain it counts. */
+/* Resident pages are mapped by tapdisk all the time; its mappings count, but a granted PTE's. */
 static int references(const struct blktap_queue *queue, unsigned int page)
 {
 	int count = page_count(queue->pages[page]);
 
-	return blktap_page_is_persistent(page) ?
+	return blktap_page_is_resident(page) ?
 		count - blktap_page_mapcount(queue->pages[page]) : count;
 }
 

@@ -170,6 +170,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 		memcpy(&queue->segs[slot->first], blkif_direct_segments(ring->abi, &ring->entry),
 		       slot->request.nr_segs * sizeof(struct blkif_wire_segment));
 	slot->status = BLKIF_RSP_OKAY;
+	slot->copied = false;
 	queue->states[slot->index].owner = SLOT_KERNEL;
 	list_move_tail(&slot->node, taken);
 	queue->in_use++;
@@ -222,7 +223,7 @@ int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken)
 		n--;
 	ring->starved = n;
 
-	blktap_grant_copy_segments(queue, taken);
+	blktap_copy_segments(queue, taken);
 	list_for_each_entry(slot, taken, node) {
 		count++;
 		if (slot->status == BLKIF_RSP_OKAY)

@@ -3,7 +3,8 @@
  * One queue: the line along which requests pass, and the slots they occupy.
  *
  * Order of completion, never otherwise: the window is revoked, every page
- * reference is back, the kernel's grants are unmapped, the guest is answered.
+ * reference is back, the kernel's grants are unmapped (or what was read is
+ * copied to the guest), the guest is answered.
  * A frontend that finds a page of an answered request still mapped gives its
  * disk up.
  */
@@ -55,7 +56,7 @@ static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
 		blktap_count(vbd, bytes_read, bytes);
 	else
 		blktap_count(vbd, bytes_written, bytes);
-	if (vbd->disk_flags & BLKTAP_DISK_BUFFERED)
+	if (slot->copied || (vbd->disk_flags & BLKTAP_DISK_BUFFERED))
 		blktap_count(vbd, bytes_copied, bytes);
 	else
 		blktap_count(vbd, bytes_zero_copy, bytes);
@@ -151,6 +152,7 @@ static void finish_done(struct blktap_queue *queue)
 		list_move_tail(&slot->node, &busy);
 		blktap_count(queue->vbd, busy_waits, 1);
 	}
+	blktap_copy_out(queue, &queue->done);
 	blktap_grant_unmap(queue, &queue->done);
 	list_for_each_entry_safe(slot, next, &queue->done, node)
 		blktap_queue_answer(queue, slot);
@@ -246,6 +248,7 @@ static int take(struct blktap_queue *queue, struct list_head *starts)
 	}
 	n = blktap_guest_take(queue, &taken);
 	if (n > 0) {
+		blktap_copy_in(queue, &taken);
 		blktap_grant_map(queue, &taken);
 		list_for_each_entry_safe(slot, next, &taken, node)
 			if (slot->status != BLKIF_RSP_OKAY)

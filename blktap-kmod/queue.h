@@ -24,6 +24,7 @@
 #include "ring/ring.h"
 #include "ring/slot.h"
 
+#define BLKTAP_ALL_PAGES     (BLKTAP_WINDOW_PAGES + BLKTAP_PAGES)
 #define BLKTAP_WINDOW_BYTES  (BLKTAP_WINDOW_PAGES * PAGE_SIZE)
 /* Page tables that a window can lie in, whatever its alignment. */
 #define BLKTAP_WINDOW_TABLES (BLKTAP_WINDOW_BYTES / PMD_SIZE + 1)
@@ -74,6 +75,18 @@ struct blktap_run {
 	u16 count;
 };
 
+/* Copy operations that go with one hypercall. */
+#define BLKTAP_COPY_OPS     64
+#define BLKTAP_COPIES_BYTES (BLKTAP_PAGES * PAGE_SIZE)
+
+struct blktap_copies {
+	void *area;                      /* vmalloc_user; tapdisk maps it; or NULL     */
+	unsigned int count;              /* of what follows, the scratch of a batch    */
+	struct gnttab_copy op[BLKTAP_COPY_OPS];
+	struct blktap_slot *slot[BLKTAP_COPY_OPS];
+	grant_ref_t ref[BLKTAP_COPY_OPS];
+};
+
 struct blktap_windows {
 	struct mutex populating;
 	struct mutex lock;
@@ -106,6 +119,7 @@ struct blktap_slot {
 	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
 	u16 index;
 	u16 first;                       /* of the run of pages: one for each segment          */
+	bool copied;                     /* its data goes through pages of copy.c              */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
@@ -187,6 +201,7 @@ struct blktap_queue {
 	struct mm_struct *locked_mm;     /* whose mmap_lock goes with the lock; or NULL */
 	struct file *owner;              /* the open that is attached; NULL: orphaned  */
 	bool prefault;
+	u32 copy_bytes;                  /* of a request, up to which its data is copied */
 	bool taking;                     /* new requests are taken off the guest ring  */
 	bool held;                       /* but not now: tapdisk wants none            */
 	bool gone;                       /* the vbd is removed: tapdisk shall leave    */
@@ -194,6 +209,7 @@ struct blktap_queue {
 	struct blktap_user_ring user;
 	struct blktap_windows windows;
 	struct blktap_persistent persistent;
+	struct blktap_copies copies;
 
 	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
 	struct slot_state *states;       /* of the slots                               */
@@ -210,9 +226,10 @@ struct blktap_queue {
 	/*
 	 * The queue's pages, which stand for the guest's. A request takes a run of
 	 * them, so page, segment and place in the window have one number. Behind
-	 * them are those of persistent grants, which segments may use instead.
+	 * them are those of persistent grants, which segments may use instead, and
+	 * behind these as many as there are segments, for data that is copied.
 	 */
-	struct page **pages;             /* BLKTAP_WINDOW_PAGES; NULL until attached   */
+	struct page **pages;             /* BLKTAP_ALL_PAGES; NULL until attached      */
 	struct blkif_segment *segs;      /* BLKTAP_PAGES; kmalloc: Xen writes it       */
 	u16 *page_of;                    /* which page the segment uses                */
 	u16 *slot_of;                    /* whose the segment is                       */

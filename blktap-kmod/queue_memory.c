@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What a queue holds while it lives: all memory of the data path is taken here. */
+#include <linux/mm.h>
 #include <linux/slab.h>
+#include <linux/vmalloc.h>
 
 #include "blktap.h"
 
@@ -49,17 +51,45 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 }
 
 /* -ENOSPC: max_pages would be passed. */
+static int count_pages(unsigned int count)
+{
+	if (atomic_add_return(count, &pages_in_use) <= (int)READ_ONCE(blktap_max_pages))
+		return 0;
+	atomic_sub(count, &pages_in_use);
+	return -ENOSPC;
+}
+
 static int reserve_pages(struct page **pages, unsigned int count)
 {
-	int err;
+	int err = count_pages(count);
 
-	err = atomic_add_return(count, &pages_in_use) > (int)READ_ONCE(blktap_max_pages) ?
-		-ENOSPC : gnttab_alloc_pages(count, pages);
+	if (err)
+		return err;
+	err = gnttab_alloc_pages(count, pages);
 	if (err) {
 		atomic_sub(count, &pages_in_use);
 		memset(pages, 0, count * sizeof(*pages));
 	}
 	return err;
+}
+
+/* Unlike the others, these have memory behind them. */
+static int alloc_copies(struct blktap_queue *queue)
+{
+	int err = count_pages(BLKTAP_PAGES);
+	unsigned int i;
+
+	if (err)
+		return err;
+	queue->copies.area = vmalloc_user(BLKTAP_COPIES_BYTES);
+	if (!queue->copies.area) {
+		atomic_sub(BLKTAP_PAGES, &pages_in_use);
+		return -ENOMEM;
+	}
+	for (i = 0; i < BLKTAP_PAGES; i++)
+		queue->pages[BLKTAP_WINDOW_PAGES + i] =
+			vmalloc_to_page(queue->copies.area + i * PAGE_SIZE);
+	return 0;
 }
 
 static void give_pages_back(struct page **pages, unsigned int count)
@@ -69,17 +99,17 @@ static void give_pages_back(struct page **pages, unsigned int count)
 }
 
 /*
- * Reserves the pages that stand for the guest's. On Debian's kernels they are
- * address space without memory behind it. Idempotent. -ENOSPC: max_pages would
- * be passed.
+ * Reserves the pages that stand for the guest's, which on Debian's kernels are
+ * address space without memory behind it, and those for copies. Idempotent.
+ * -ENOSPC: max_pages would be passed.
  */
-int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent)
+int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool copies)
 {
 	struct page **pages = queue->pages;
 	int err;
 
 	if (!pages) {
-		pages = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*pages), GFP_KERNEL);
+		pages = kvcalloc(BLKTAP_ALL_PAGES, sizeof(*pages), GFP_KERNEL);
 		err = pages ? reserve_pages(pages, BLKTAP_PAGES) : -ENOMEM;
 		if (err) {
 			kvfree(pages);
@@ -88,10 +118,12 @@ int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent)
 		queue->pages = pages;
 	}
 	if (persistent && !pages[BLKTAP_PAGES]) {
-		err = blktap_persistent_alloc(queue);
-		return err ?: reserve_pages(pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
+		err = blktap_persistent_alloc(queue) ?:
+			reserve_pages(pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
+		if (err)
+			return err;
 	}
-	return 0;
+	return copies && !queue->copies.area ? alloc_copies(queue) : 0;
 }
 
 /* No slot is in use and no process has anything of the queue mapped. */
@@ -102,6 +134,9 @@ void blktap_queue_free(struct blktap_queue *queue)
 		if (queue->pages[BLKTAP_PAGES])
 			give_pages_back(queue->pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
 	}
+	if (queue->copies.area)
+		atomic_sub(BLKTAP_PAGES, &pages_in_use);
+	vfree(queue->copies.area);
 	blktap_persistent_free(queue);
 	kvfree(queue->pages);
 	blktap_user_free(queue);

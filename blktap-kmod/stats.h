@@ -33,7 +33,8 @@
 	X(persistent_hits)    /* segments whose grant was mapped already        */ \
 	X(persistent_maps)    /* grants mapped to stay                          */ \
 	X(persistent_unmaps)                                                      \
-	X(grant_copy_ops)     /* of segments of indirect requests               */ \
+	X(requests_copied)    /* whose data was not mapped, but copied          */ \
+	X(grant_copy_ops)     /* of data, and of segments of indirect requests  */ \
 	X(hypercalls)         /* grant-table calls, each for many grants        */ \
 	X(runs)               /* doorbells of tapdisk                           */ \
 	X(guest_events)       /* received                                       */ \

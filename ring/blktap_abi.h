@@ -9,7 +9,7 @@
  *     fd = open("/dev/blktap/vbd-D-V", O_RDWR | O_CLOEXEC)
  *     ioctl(fd, BLKTAP_IOC_ATTACH, &attach)    says what the disk is and which queue this is,
  *                                              learns the layout and how many queues there are
- *     mmap(fd, ...)                            four areas, see below
+ *     mmap(fd, ...)                            four areas or five, see below
  *     loop: poll(fd); ioctl(fd, BLKTAP_IOC_RUN, flags)
  *     close(fd)                                detaches
  *
@@ -25,6 +25,7 @@
  *     commands      BLKTAP_MAP_COMMANDS      read-write struct blktap_user_head, command ring
  *     window RW     BLKTAP_MAP_WINDOW_RW     read-write pages of guest reads (tapdisk fills them)
  *     window RO     BLKTAP_MAP_WINDOW_RO     read-only  pages of guest writes
+ *     copies        BLKTAP_MAP_COPIES        read-write data of requests that are copied
  *
  * A guest request occupies a *slot* from the moment the module takes it off
  * the guest's ring until the guest has its answer, and a run of consecutive
@@ -39,6 +40,12 @@
  * Pages from blktap_attach.pages on are persistent grants: they lie in window
  * RW whatever the request does, stay visible between requests, and are in no
  * order. There are some only if BLKTAP_DISK_PERSISTENT was agreed.
+ *
+ * Pages from blktap_attach.window_pages on, as many as blktap_attach.pages, are
+ * those of the area of copies, in its order: the module's own, where it copies
+ * the data of small requests from and to the guest instead of showing the
+ * guest's pages. They are there, and the area is, only if tapdisk allows such
+ * copying by blktap_attach.copy_bytes, and stay visible between requests.
  *
  * BLKTAP_IOC_RUN is the one doorbell of both directions. Unless something is
  * delegated, see below, the module works only inside it, in tapdisk's own
@@ -119,7 +126,9 @@ struct blktap_attach {
 	__u32 discard_granularity;  /* bytes, whole logical blocks; 0 without DISCARD   */
 	__u32 discard_alignment;    /* bytes, < discard_granularity                     */
 	__u32 queue;                /* which one: < queues                              */
-	__u32 reserved_in[5];
+	__u32 copy_bytes;           /* requests of at most so many bytes may be copied,
+				       which spares mapping them; 0: none               */
+	__u32 reserved_in[4];
 	/* out */
 	__u64 generation;           /* counts the attaches of queue 0, from 1           */
 	__u64 window_bytes;         /* size of each window, for mmap                    */
@@ -221,6 +230,7 @@ struct blktap_range {
 #define BLKTAP_MAP_COMMANDS     0x100000000ull
 #define BLKTAP_MAP_WINDOW_RW    0x200000000ull
 #define BLKTAP_MAP_WINDOW_RO    0x300000000ull
+#define BLKTAP_MAP_COPIES       0x400000000ull /* `pages` pages */
 
 /* Head of the descriptor area. The module writes it, tapdisk reads. */
 struct blktap_kernel_head {
@@ -274,7 +284,7 @@ struct blktap_req {
 
 /* One entry of the segment table: a piece of a request's data. */
 struct blktap_seg {
-	__u32 page;      /* of the window, < window_pages                                 */
+	__u32 page;      /* of the window, < window_pages; or, from there on, of the copies */
 	__u16 offset;    /* bytes into the page; multiple of the logical block            */
 	__u16 length;    /* bytes, 512..4096; never across the end of the page            */
 };

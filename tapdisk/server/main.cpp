@@ -31,12 +31,14 @@ int failed(ExitCode code, const Error& error) {
 
 std::string describe(const Options& options, const ImageInfo& disk, const QueueThreads& queues,
                      bool delegated) {
-  return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}, {}, {}, {} {}",
+  const std::string copies = options.attach.copy_bytes && !options.attach.grants
+      ? fmt::format(", copied up to {} bytes", options.attach.copy_bytes) : "";
+  return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}, {}{}, {}, {} {}",
                      options.attach.vbd, options.image.path, std::uint64_t{disk.sectors},
                      disk.sector_size, disk.read_only ? "read-only" : "read-write",
                      disk.discard.offered ? "discard" : "no discard",
                      disk.direct ? "direct" : "buffered",
-                     options.attach.grants ? "copied" : delegated ? "delegated" : "window",
+                     options.attach.grants ? "copied" : delegated ? "delegated" : "window", copies,
                      queues.engine(), queues.count(),
                      queues.count() == 1 ? "queue" : "queues");
 }

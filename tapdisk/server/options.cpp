@@ -66,6 +66,10 @@ void describe(CLI::App& app, Options& options) {
                    "when the guest's pages become visible");
   app.add_flag("--persistent-grants", options.attach.persistent,
                "keep pages mapped that the guest uses again; it copies its data to them");
+  app.add_option("--copy", options.attach.copy_bytes,
+                 "copy the data of requests of at most so many bytes instead of mapping it")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("BYTES");
   app.add_option("--control", options.control, "path of the control socket");
   app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
   app.add_flag("--removable", options.attach.removable, "the disk is removable");

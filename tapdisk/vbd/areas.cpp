@@ -50,7 +50,6 @@ Areas::Areas(const blktap_attach& attach, const AreaPointers& pointers,
     : attach_(attach),
       at_(pointers),
       capacity_(capacity),
-      pages_(attach.disk_flags_out & BLKTAP_DISK_PERSISTENT ? attach.window_pages : attach.pages),
       requests_{0, attach.depth} {}
 
 Result<bool> Areas::next(Request& request) noexcept {
@@ -110,12 +109,22 @@ bool Areas::parse_data(const blktap_req& req, Request& request) noexcept {
          req.nr_segs <= attach_.max_segs && gather(req, request);
 }
 
-std::byte* Areas::window_of(const blktap_req& req, const blktap_seg& seg) const noexcept {
-  const bool persistent = seg.page >= attach_.pages;
-  return req.op == BLKTAP_OP_READ || persistent ? at_.window_rw : at_.window_ro;
+// Whether it is one that was agreed on: a request's own, a persistent grant's, or a copy.
+bool Areas::may_name(std::uint32_t page) const noexcept {
+  if (page < attach_.pages) return true;
+  if (page < attach_.window_pages) return attach_.disk_flags_out & BLKTAP_DISK_PERSISTENT;
+  return at_.copies && page - attach_.window_pages < attach_.pages;
 }
 
-// Turns the run of segments into ranges of the windows.
+std::byte* Areas::place_of(const blktap_req& req, std::uint32_t page) const noexcept {
+  if (page >= attach_.window_pages)
+    return at_.copies + std::size_t{page - attach_.window_pages} * RING_PAGE_SIZE;
+  const bool persistent = page >= attach_.pages;
+  return (req.op == BLKTAP_OP_READ || persistent ? at_.window_rw : at_.window_ro) +
+         std::size_t{page} * RING_PAGE_SIZE;
+}
+
+// Turns the run of segments into ranges of the windows, or of the copies.
 bool Areas::gather(const blktap_req& req, Request& request) noexcept {
   if (req.nr_segs == 0) return req.bytes == 0;
   if (req.first_seg >= attach_.pages || req.nr_segs > attach_.pages - req.first_seg) return false;
@@ -130,12 +139,12 @@ bool Areas::gather(const blktap_req& req, Request& request) noexcept {
     if (taken_[req.first_seg + i]) return false;
     blktap_seg seg;
     ring_copy_in(&seg, entry, sizeof(seg));
-    if (seg.page >= pages_ || seg.length == 0 ||
+    if (!may_name(seg.page) || seg.length == 0 ||
         std::uint32_t{seg.offset} + seg.length > RING_PAGE_SIZE ||
         ((std::uint32_t{seg.offset} | seg.length) & in_block))
       return false;
     bytes += seg.length;
-    std::byte* start = window_of(req, seg) + std::size_t{seg.page} * RING_PAGE_SIZE + seg.offset;
+    std::byte* start = place_of(req, seg.page) + seg.offset;
     if (count && static_cast<std::byte*>(ranges[count - 1].iov_base) +
                          ranges[count - 1].iov_len == start)
       ranges[count - 1].iov_len += seg.length;

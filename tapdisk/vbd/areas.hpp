@@ -22,6 +22,7 @@ struct AreaPointers {
   std::byte* commands = nullptr;
   std::byte* window_rw = nullptr;
   std::byte* window_ro = nullptr;
+  std::byte* copies = nullptr;  // `pages` of the layout; null: nothing is copied
 };
 
 // Whether the layout that the module answered to an attach keeps within the bounds of the ABI,
@@ -55,7 +56,8 @@ class Areas {
   bool parse_discard(const blktap_req& req, Request& request) const noexcept;
   bool parse_data(const blktap_req& req, Request& request) noexcept;
   bool gather(const blktap_req& req, Request& request) noexcept;
-  std::byte* window_of(const blktap_req& req, const blktap_seg& seg) const noexcept;
+  bool may_name(std::uint32_t page) const noexcept;
+  std::byte* place_of(const blktap_req& req, std::uint32_t page) const noexcept;
   bool is_in_disk(std::uint64_t sector, std::uint64_t sectors) const noexcept;
   void take_run(const blktap_req& req) noexcept;
   void release_run(Slot slot) noexcept;
@@ -63,7 +65,6 @@ class Areas {
   blktap_attach attach_;
   AreaPointers at_;
   const Capacity& capacity_;
-  std::uint32_t pages_;  // that a segment may name
   ring_consumer requests_;
   std::uint32_t produced_ = 0;  // commands
   // The ranges of each request's data lie where its run of the segment table does: no two requests

@@ -37,6 +37,7 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
   attach.sector_size = disk.sector_size;
   attach.physical_sector_size = disk.physical_sector_size;
   attach.queue = queue;
+  attach.copy_bytes = options.copy_bytes;
   return attach;
 }
 
@@ -66,7 +67,8 @@ class KmodSource final : public Source {
       return plain_error("attach", "the module's layout is out of bounds", EPROTO);
     if (const Result<void> mapped = map(attach); !mapped) return mapped.error();
     areas_.emplace(attach, AreaPointers{descriptors_.at(0), commands_.at(0), window_rw_.at(0),
-                                        window_ro_.at(0)}, capacity_);
+                                        window_ro_.at(0),
+                                        attach.copy_bytes ? copies_.at(0) : nullptr}, capacity_);
     return attach.queues;
   }
 
@@ -142,6 +144,9 @@ class KmodSource final : public Source {
                      PROT_READ | PROT_WRITE);
     if (done)
       done = map_one(window_ro_, BLKTAP_MAP_WINDOW_RO, attach.window_bytes, PROT_READ);
+    if (done && attach.copy_bytes)
+      done = map_one(copies_, BLKTAP_MAP_COPIES, std::size_t{attach.pages} * RING_PAGE_SIZE,
+                     PROT_READ | PROT_WRITE);
     return done;
   }
 
@@ -160,6 +165,7 @@ class KmodSource final : public Source {
   Mapping commands_;
   Mapping window_rw_;
   Mapping window_ro_;
+  Mapping copies_;
   std::optional<Areas> areas_;
   SourceCounters counters_;
   bool has_replies_ = false;

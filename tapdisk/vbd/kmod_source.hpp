@@ -3,6 +3,7 @@
 // The source that talks to blktap.ko; ring/blktap_abi.h is its manual.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -18,6 +19,7 @@ struct AttachOptions {
   bool removable = false;
   bool prefault = true;     // pages visible before their request is announced
   bool persistent = false;  // grants may stay mapped between requests
+  std::uint32_t copy_bytes = 0;  // of a request, up to which the module may copy its data
   bool grants = false;      // without the module: grant_source.hpp
 };
 

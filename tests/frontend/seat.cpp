@@ -38,6 +38,8 @@ Seat::Seat(const std::string& node, blktap_attach attach)
         commands_ = map(BLKTAP_MAP_COMMANDS, attach_.commands_bytes, PROT_READ | PROT_WRITE);
         window_rw_ = map(BLKTAP_MAP_WINDOW_RW, attach_.window_bytes, PROT_READ | PROT_WRITE);
         window_ro_ = map(BLKTAP_MAP_WINDOW_RO, attach_.window_bytes, PROT_READ);
+        if (attach_.copy_bytes)
+            copies_ = map(BLKTAP_MAP_COPIES, copies_bytes(), PROT_READ | PROT_WRITE);
     } catch (...) {
         close(fd_);
         throw;
@@ -49,6 +51,8 @@ Seat::~Seat()
 {
     unmap_window(false);
     unmap_window(true);
+    if (copies_)
+        munmap(copies_, copies_bytes());
     munmap(commands_, attach_.commands_bytes);
     munmap(descriptors_, attach_.descriptors_bytes);
     close(fd_);
@@ -115,6 +119,8 @@ std::span<const blktap_seg> Seat::segments(const blktap_req& req) const
 std::uint8_t* Seat::page(const blktap_req& req, std::uint32_t page) const
 {
     const std::uint32_t at = segments(req)[page].page;
+    if (at >= attach_.window_pages)
+        return copies_ + (at - attach_.window_pages) * 4096ull;
     return window(req.op == BLKTAP_OP_READ || at >= attach_.pages) + at * 4096ull;
 }
 

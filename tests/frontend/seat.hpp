@@ -43,11 +43,12 @@ public:
     std::optional<blktap_req> announced();
 
     std::span<const blktap_seg> segments(const blktap_req& req) const;
-    // The page of piece `page` of the request, in the window of its kind.
+    // The page of piece `page` of the request, in the window of its kind or among the copies.
     std::uint8_t* page(const blktap_req& req, std::uint32_t page) const;
     std::uint8_t* window(bool writable) const { return writable ? window_rw_ : window_ro_; }
     void unmap_window(bool writable);
     std::size_t window_bytes() const { return attach_.window_bytes; }
+    std::size_t copies_bytes() const { return attach_.pages * 4096ull; }
 
     // Writes a command into the ring and moves the index; the module sees it at the next run().
     void put(const blktap_cmd& cmd);
@@ -69,6 +70,7 @@ private:
     std::uint8_t* commands_ = nullptr;
     std::uint8_t* window_rw_ = nullptr;
     std::uint8_t* window_ro_ = nullptr;
+    std::uint8_t* copies_ = nullptr;
     ring_consumer requests_{};
     std::uint32_t produced_ = 0;
 };

@@ -51,6 +51,7 @@ class FakeModule {
     commands_area_ = map(attach_.commands_bytes);
     window_rw_ = map(attach_.window_bytes);
     window_ro_ = map(attach_.window_bytes);
+    copies_ = map(std::size_t{attach_.pages} * RING_PAGE_SIZE);
     commands_ = ring_consumer{0, attach_.commands};
     head().state = BLKTAP_STATE_CONNECTED;
   }
@@ -59,7 +60,8 @@ class FakeModule {
 
   const blktap_attach& attach() const { return attach_; }
   AreaPointers pointers() const {
-    return {descriptors_.at(0), commands_area_.at(0), window_rw_.at(0), window_ro_.at(0)};
+    return {descriptors_.at(0), commands_area_.at(0), window_rw_.at(0), window_ro_.at(0),
+            attach_.copy_bytes ? copies_.at(0) : nullptr};
   }
   blktap_kernel_head& head() { return *reinterpret_cast<blktap_kernel_head*>(descriptors_.at(0)); }
 
@@ -72,6 +74,8 @@ class FakeModule {
   std::byte* window(bool read, unsigned page) const {
     return (read ? window_rw_ : window_ro_).at(std::size_t{page} * RING_PAGE_SIZE);
   }
+
+  std::byte* copy(unsigned page) const { return copies_.at(std::size_t{page} * RING_PAGE_SIZE); }
 
   bool is_free(Slot slot) const { return slots_[slot].owner == SLOT_FREE; }
 
@@ -179,6 +183,7 @@ class FakeModule {
   Mapping commands_area_;
   Mapping window_rw_;
   Mapping window_ro_;
+  Mapping copies_;
   ring_consumer commands_{};
   std::uint32_t produced_ = 0;
   std::uint64_t arrivals_ = 0;

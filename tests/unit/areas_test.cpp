@@ -72,39 +72,6 @@ TEST_F(AreasTest, ARequestKeepsItsNumbers) {
   EXPECT_EQ(request.data[0].iov_len, 1024u);
 }
 
-// They lie in the window for reads, in any order, and several requests may use one.
-TEST(AreasOfPersistentGrants, MayBeNamedOnlyWhereTheyWereAgreed) {
-  for (const bool agreed : {true, false}) {
-    FakeModule module{2048};
-    if (agreed) module.attach().disk_flags_out |= BLKTAP_DISK_PERSISTENT;
-    Areas areas{module.attach(), module.pointers(), module.capacity};
-    Request request;
-    for (const Slot slot : {Slot{4}, Slot{5}}) {
-      const auto first = static_cast<std::uint16_t>(slot * 8);
-      const std::uint32_t page = BLKTAP_WINDOW_PAGES - 1;
-      module.set_segments(first, std::array{blktap_seg{page, 0, 4096}, blktap_seg{first, 0, 512}});
-      blktap_req req{};
-      req.op = BLKTAP_OP_WRITE;
-      req.slot = slot;
-      req.first_seg = first;
-      req.nr_segs = 2;
-      req.bytes = 4608;
-      module.publish(req);
-      ASSERT_EQ(bool{areas.next(request)}, agreed);
-      if (!agreed) break;
-      ASSERT_EQ(request.data.size(), 2u);
-      EXPECT_EQ(request.data[0].iov_base, module.window(true, page));
-      EXPECT_EQ(request.data[1].iov_base, module.window(false, first));
-    }
-    module.set_segments(0, std::array{blktap_seg{BLKTAP_WINDOW_PAGES, 0, 512}});
-    blktap_req beyond{};
-    beyond.nr_segs = 1;
-    beyond.bytes = 512;
-    module.publish(beyond);
-    EXPECT_FALSE(areas.next(request));
-  }
-}
-
 TEST_F(AreasTest, ReadsAndWritesHaveTheirOwnWindow) {
   const std::array segs{blktap_seg{0, 0, 4096}};
   ASSERT_TRUE(module.announce(0, BLKTAP_OP_READ, 0, segs));

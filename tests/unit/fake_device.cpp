@@ -74,6 +74,7 @@ struct Device {
   char* commands = nullptr;
   char* window_rw = nullptr;
   char* window_ro = nullptr;
+  char* copies = nullptr;
   ring_consumer ring{0, BLKTAP_COMMANDS};
   slot_state slots[BLKTAP_DEPTH_MAX]{};
   std::uint32_t produced = 0;
@@ -211,11 +212,13 @@ struct Device {
   }
 
   void* map(std::uint64_t at, std::size_t bytes, int protection, int flags) {
-    const bool writable = at == BLKTAP_MAP_COMMANDS || at == BLKTAP_MAP_WINDOW_RW;
+    const bool writable =
+        at == BLKTAP_MAP_COMMANDS || at == BLKTAP_MAP_WINDOW_RW || at == BLKTAP_MAP_COPIES;
     const bool is_window = at == BLKTAP_MAP_WINDOW_RW || at == BLKTAP_MAP_WINDOW_RO;
     require(flags == MAP_SHARED, "not mapped shared");
     require(protection == (writable ? PROT_READ | PROT_WRITE : PROT_READ), "a bad protection");
     require(bytes == (is_window                       ? kWindowBytes
+                      : at == BLKTAP_MAP_COPIES      ? std::uint64_t{BLKTAP_PAGES} * RING_PAGE_SIZE
                       : at == BLKTAP_MAP_DESCRIPTORS ? kDescriptorsBytes
                                                      : kCommandsBytes),
             "a bad size");
@@ -230,7 +233,8 @@ struct Device {
     (at == BLKTAP_MAP_DESCRIPTORS ? descriptors
      : at == BLKTAP_MAP_COMMANDS  ? commands
      : at == BLKTAP_MAP_WINDOW_RW ? window_rw
-                                  : window_ro) = mine;
+     : at == BLKTAP_MAP_WINDOW_RO ? window_ro
+                                  : copies) = mine;
     return theirs;
   }
 };

@@ -35,6 +35,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_EQ(options.path, DataPath::kAuto);
   EXPECT_EQ(options.image.direct, Direct::kAuto);
   EXPECT_TRUE(options.attach.prefault);
+  EXPECT_EQ(options.attach.copy_bytes, 0u);
   EXPECT_TRUE(options.image.discard);
   EXPECT_FALSE(options.attach.cdrom);
   EXPECT_FALSE(options.attach.removable);
@@ -47,7 +48,8 @@ TEST(Options, EachIsUnderstood) {
   const Options options =
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
-            "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window"});
+            "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window",
+            "--copy", "64k"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
   EXPECT_EQ(options.path, DataPath::kWindow);
@@ -59,6 +61,7 @@ TEST(Options, EachIsUnderstood) {
   EXPECT_TRUE(options.attach.cdrom);
   EXPECT_TRUE(options.attach.removable);
   EXPECT_TRUE(options.foreground_log);
+  EXPECT_EQ(options.attach.copy_bytes, 65536u);
 }
 
 TEST(Options, AFileOfArgumentsIsTakenVerbatim) {

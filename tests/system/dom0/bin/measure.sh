@@ -25,6 +25,7 @@ set_options() { # BACK-END
         local options=
         [[ $1 != *+window* ]] || options+=" --data-path window"
         [[ $1 != *+persistent* ]] || options+=" --persistent-grants"
+        [[ $1 != *+copy* ]] || options+=" --copy 1m"
         sed -i '/^TAPDISK_OPTIONS=/d' /etc/default/blktap
         echo "TAPDISK_OPTIONS='$options'" >> /etc/default/blktap
         ;;

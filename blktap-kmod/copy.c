@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What Xen copies from and to the guest's pages: the segments of indirect
+ * requests, and the data of small requests, where tapdisk allows it.
+ *
+ * Copied data passes through pages of the module's own, one for each segment.
+ * tapdisk has them all mapped, as an area, and delegated I/O uses them as it
+ * does the guest's. So nothing of the guest is mapped for such a request, and
+ * nothing unmapped: it costs no TLB flush, but memory bandwidth. Where the one is
+ * cheaper than the other depends on the machine; tapdisk says up to which size.
+ */
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+#include <xen/page.h>
+
+#include "blktap.h"
+#include "compat.h"
+
+static struct gnttab_copy *add(struct blktap_queue *queue, struct blktap_slot *slot,
+			       grant_ref_t ref)
+{
+	struct blktap_copies *copies = &queue->copies;
+	unsigned int i = copies->count++;
+
+	copies->slot[i] = slot;
+	copies->ref[i] = ref;
+	/* The status stands if the hypercall is not carried out at all. */
+	copies->op[i] = (struct gnttab_copy){ .status = GNTST_general_error };
+	return &copies->op[i];
+}
+
+static bool is_full(const struct blktap_queue *queue)
+{
+	return queue->copies.count == BLKTAP_COPY_OPS;
+}
+
+static void carry_out(struct blktap_queue *queue)
+{
+	struct blktap_copies *copies = &queue->copies;
+	unsigned int i;
+
+	if (!copies->count)
+		return;
+	gnttab_batch_copy(copies->op, copies->count);
+	blktap_count(queue->vbd, hypercalls, 1);
+	blktap_count(queue->vbd, grant_copy_ops, copies->count);
+	for (i = 0; i < copies->count; i++)
+		if (copies->op[i].status != GNTST_okay &&
+		    copies->slot[i]->status == BLKIF_RSP_OKAY)
+			blktap_grant_refuse(queue, copies->slot[i], copies->ref[i],
+					    copies->op[i].status);
+	copies->count = 0;
+}
+
+static void copy_from_guest(struct blktap_queue *queue, struct blktap_slot *slot, grant_ref_t ref,
+			    unsigned int from, struct page *page, unsigned int to,
+			    unsigned int bytes)
+{
+	struct gnttab_copy *op;
+
+	if (is_full(queue))
+		carry_out(queue);
+	op = add(queue, slot, ref);
+	op->source.u.ref = ref;
+	op->source.domid = queue->vbd->domid;
+	op->source.offset = from;
+	op->dest.u.gmfn = xen_page_to_gfn(page);
+	op->dest.domid = DOMID_SELF;
+	op->dest.offset = to;
+	op->len = bytes;
+	op->flags = GNTCOPY_source_gref;
+}
+
+static void copy_to_guest(struct blktap_queue *queue, struct blktap_slot *slot, unsigned int seg)
+{
+	const struct blkif_segment *piece = &queue->segs[seg];
+	struct gnttab_copy *op;
+
+	if (is_full(queue))
+		carry_out(queue);
+	op = add(queue, slot, piece->gref);
+	op->source.u.gmfn = xen_page_to_gfn(queue->pages[queue->page_of[seg]]);
+	op->source.domid = DOMID_SELF;
+	op->source.offset = piece->offset;
+	op->dest.u.ref = piece->gref;
+	op->dest.domid = queue->vbd->domid;
+	op->dest.offset = piece->offset;
+	op->len = piece->length;
+	op->flags = GNTCOPY_dest_gref;
+}
+
+/*
+ * Takes private copies of the segments of indirect requests out of the guest's
+ * descriptor pages, to where segments are judged. Those that cannot be copied
+ * get an error status.
+ */
+void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+
+	list_for_each_entry(slot, slots, node) {
+		void *to = &queue->segs[slot->first];
+		unsigned int bytes = slot->request.nr_segs * sizeof(*queue->segs);
+		/* They lie in two pages at most. */
+		unsigned int head = min_t(unsigned int, bytes, PAGE_SIZE - offset_in_page(to));
+		grant_ref_t ref = slot->request.descriptors;
+
+		if (!slot->request.indirect)
+			continue;
+		copy_from_guest(queue, slot, ref, 0, virt_to_page(to), offset_in_page(to), head);
+		if (bytes > head)
+			copy_from_guest(queue, slot, ref, head, virt_to_page(to + head), 0,
+					bytes - head);
+	}
+	carry_out(queue);
+}
+
+/* Whether the data is to be copied. What a persistent grant has mapped costs nothing to use. */
+static bool is_to_be_copied(const struct blktap_queue *queue, const struct blktap_slot *slot)
+{
+	return slot->status == BLKIF_RSP_OKAY && slot->request.bytes &&
+		slot->request.bytes <= queue->copy_bytes && !queue->persistent.on;
+}
+
+/*
+ * Chooses those of `slots` whose data is copied, gives them their pages, and
+ * fetches what they write. The others are left to blktap_grant_map(). Those that
+ * cannot be copied get an error status. queue.lock is held.
+ */
+void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	unsigned int seg;
+
+	list_for_each_entry(slot, slots, node) {
+		slot->copied = is_to_be_copied(queue, slot);
+		if (!slot->copied)
+			continue;
+		blktap_count(queue->vbd, requests_copied, 1);
+		for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
+			const struct blkif_segment *piece = &queue->segs[seg];
+			unsigned int page = BLKTAP_WINDOW_PAGES + seg;
+
+			queue->page_of[seg] = page;
+			if (blkif_op_writes(slot->request.op))
+				copy_from_guest(queue, slot, piece->gref, piece->offset,
+						queue->pages[page], piece->offset, piece->length);
+		}
+	}
+	carry_out(queue);
+}
+
+/*
+ * Gives the guest what `slots` have read for it. No I/O is under way on their
+ * pages. Those whose guest's pages cannot be written to get an error status.
+ * queue.lock is held.
+ */
+void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	unsigned int seg;
+
+	if (!queue->guest.sring)
+		return;
+	list_for_each_entry(slot, slots, node) {
+		if (!slot->copied || slot->request.op != BLKIF_OP_READ ||
+		    slot->status != BLKIF_RSP_OKAY)
+			continue;
+		for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
+			copy_to_guest(queue, slot, seg);
+	}
+	carry_out(queue);
+}
+
+int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma)
+{
+	if (!queue->copy_bytes)
+		return -ENXIO;
+	if (vma->vm_end - vma->vm_start != BLKTAP_COPIES_BYTES || !(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EPERM;
+	vm_flags_clear(vma, VM_MAYEXEC);
+	return remap_vmalloc_range(vma, queue->copies.area, 0);
+}

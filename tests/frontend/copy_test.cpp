@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The copy path: the data of small requests passes through pages of the module, and not a byte
+// more of it, whoever does the I/O and whatever either side does.
+
+#include "tests/frontend/bad_tapdisk.hpp"
+#include "tests/frontend/delegation.hpp"
+
+#include <sys/mman.h>
+
+#include <fstream>
+
+using namespace std::chrono_literals;
+using Access = xen::Pages::Access;
+
+namespace {
+
+constexpr std::uint32_t kCopyBytes = 2 * 4096;
+
+class Copies : public testing::Test {
+protected:
+    void SetUp() override
+    {
+        seat.emplace(vbd.node(), copying());
+        ASSERT_TRUE(frontend.connect()) << vbd.error();
+    }
+    static blktap_attach copying()
+    {
+        blktap_attach attach = attach_to(Seat::kSectors);
+        attach.copy_bytes = kCopyBytes;
+        return attach;
+    }
+
+    blktap_req ask(const guest::Request& what)
+    {
+        frontend.put(what);
+        frontend.push();
+        const auto req = seat->next();
+        if (!req)
+            throw std::runtime_error("the request did not come");
+        return *req;
+    }
+    bool is_copied(const blktap_req& req) const
+    {
+        return seat->segments(req)[0].page >= seat->attached().window_pages;
+    }
+    std::int16_t status()
+    {
+        const auto response = frontend.wait();
+        return response ? response->status : std::int16_t{-100};
+    }
+
+    Vbd vbd{{}};
+    std::optional<Seat> seat;
+    Frontend frontend{vbd};
+};
+
+TEST_F(Copies, NothingIsMappedForThem)
+{
+    const Counters before = vbd.counters();
+    xen::Pages out(2, Access::read_only);
+    xen::Pages in(2, Access::read_write);
+    fill(out.all(), 5);
+    const blktap_req write = ask(request(BLKIF_OP_WRITE, 8, out, 0, 2));
+    EXPECT_TRUE(is_copied(write));
+    EXPECT_TRUE(std::equal(out.all().begin(), out.all().end(), seat->page(write, 0)));
+    fill(out.all(), 6); // too late: what tapdisk has is stable
+    EXPECT_FALSE(std::equal(out.all().begin(), out.all().end(), seat->page(write, 0)));
+    seat->answer(write);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+
+    const blktap_req read = ask(request(BLKIF_OP_READ, 8, in, 0, 2));
+    EXPECT_TRUE(is_copied(read));
+    std::memset(seat->page(read, 0), 0x77, 8192);
+    EXPECT_NE(in.page(1)[0], 0x77) << "before the answer";
+    seat->answer(read);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+    EXPECT_EQ(std::ranges::count(in.all(), 0x77), 8192);
+
+    const Counters after = vbd.counters();
+    EXPECT_EQ(after.at("requests_copied") - before.at("requests_copied"), 2u);
+    EXPECT_EQ(after.at("grant_copy_ops") - before.at("grant_copy_ops"), 4u);
+    EXPECT_EQ(after.at("bytes_copied") - before.at("bytes_copied"), 4u * 4096);
+    for (const char* name : {"kernel_map_ops", "user_map_ops", "bytes_zero_copy"})
+        EXPECT_EQ(after.at(name), before.at(name)) << name;
+}
+
+TEST_F(Copies, AreMadeUpToTheSizeThatWasAgreed)
+{
+    const xen::Pages pages(3, Access::read_write);
+    for (const std::size_t count : {1u, 2u, 3u}) {
+        const blktap_req req = ask(request(BLKIF_OP_WRITE, 8, pages, 0, count));
+        EXPECT_EQ(is_copied(req), count * 4096 <= kCopyBytes) << count;
+        seat->answer(req);
+        EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+    }
+    EXPECT_EQ(vbd.counters().at("requests_copied"), 2u);
+    EXPECT_EQ(vbd.counters().at("kernel_map_ops"), 3u);
+}
+
+TEST_F(Copies, MoveEveryShapeOfSegmentAndNotAByteBesides)
+{
+    xen::Pages page(1, Access::read_write);
+    for (std::uint8_t first = 0; first < 8; first++)
+        for (std::uint8_t last = first; last < 8; last++) {
+            fill(page.all(), first * 8u + last);
+            guest::Request shaped = request(BLKIF_OP_WRITE, 100, page, 0, 1);
+            shaped.seg[0] = {page.ref(0), first, last, 0};
+            const auto piece = inside(page.page(0), shaped.seg[0]);
+            const blktap_req write = ask(shaped);
+            const blktap_seg seg = seat->segments(write)[0];
+            ASSERT_EQ(seg.offset, first * 512);
+            ASSERT_EQ(seg.length, piece.size());
+            ASSERT_TRUE(std::equal(piece.begin(), piece.end(), seat->page(write, 0) + seg.offset));
+            seat->answer(write);
+            ASSERT_EQ(status(), BLKIF_RSP_OKAY);
+
+            std::ranges::fill(page.all(), 0xee);
+            shaped.operation = BLKIF_OP_READ;
+            const blktap_req read = ask(shaped);
+            std::memset(seat->page(read, 0), 0x33, 4096); // more than was asked for
+            seat->answer(read);
+            ASSERT_EQ(status(), BLKIF_RSP_OKAY);
+            std::vector<std::uint8_t> expected(4096, 0xee);
+            std::fill_n(expected.begin() + first * 512, piece.size(), 0x33);
+            ASSERT_TRUE(std::ranges::equal(page.all(), expected)) << +first << ".." << +last;
+        }
+}
+
+TEST_F(Copies, OfBadGrantsFailAlone)
+{
+    const Counters before = vbd.counters();
+    xen::Pages good(2, Access::read_write);
+    const xen::Pages read_only(1, Access::read_only);
+    guest::Request write = request(BLKIF_OP_WRITE, 8, good, 0, 2);
+    write.seg[1].gref = 0x7ffffff0; // never granted
+    frontend.put(write);
+    frontend.push();
+    seat->run();
+    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
+    EXPECT_FALSE(seat->announced()) << "tapdisk got what the guest did not grant";
+
+    // Of a read it is known when the data is there.
+    guest::Request read = request(BLKIF_OP_READ, 8, good, 0, 2);
+    read.seg[1].gref = read_only.ref(0);
+    const std::vector<std::uint8_t> kept(read_only.page(0).begin(), read_only.page(0).end());
+    const blktap_req req = ask(read);
+    std::memset(seat->page(req, 0), 0x55, 8192);
+    seat->answer(req);
+    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
+    EXPECT_TRUE(std::ranges::equal(read_only.page(0), kept));
+    EXPECT_EQ(vbd.counters().at("bad_grants") - before.at("bad_grants"), 2u);
+
+    seat->answer(ask(request(BLKIF_OP_WRITE, 8, good, 0, 2)));
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+TEST_F(Copies, OfAReadThatFailedAreNotGivenToTheGuest)
+{
+    xen::Pages pages(1, Access::read_write);
+    std::ranges::fill(pages.all(), 0xee);
+    const blktap_req req = ask(request(BLKIF_OP_READ, 8, pages, 0, 1));
+    std::memset(seat->page(req, 0), 0x55, 4096);
+    seat->answer(req, -EIO);
+    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
+    EXPECT_EQ(std::ranges::count(pages.all(), 0xee), 4096);
+}
+
+// What tapdisk's I/O still reads or fills is not the next request's.
+TEST_F(Copies, AreNotUsedAgainWhileIoIsInFlight)
+{
+    Holder io;
+    xen::Pages pages(1, Access::read_write);
+    const blktap_req req = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    ASSERT_EQ(io.hold(seat->page(req, 0), 4096), 4096);
+    seat->answer(req); // it lies
+    EXPECT_FALSE(frontend.wait(300ms)) << "the guest was answered while its page is in use";
+    const blktap_req other = ask(request(BLKIF_OP_WRITE, 16, pages, 0, 1));
+    EXPECT_NE(seat->segments(other)[0].page, seat->segments(req)[0].page);
+    seat->answer(other);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+    io.release();
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+TEST_F(Copies, OfATapdiskThatDiedFailAndTheNextWorks)
+{
+    xen::Pages pages(2, Access::read_write);
+    ask(request(BLKIF_OP_READ, 8, pages, 0, 2));
+    seat.reset();
+    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
+    seat.emplace(vbd.node(), copying());
+    seat->answer(ask(request(BLKIF_OP_READ, 8, pages, 0, 2)));
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+// The area is there for those who asked for it.
+TEST_F(Copies, NeedAnAgreement)
+{
+    seat.reset();
+    seat.emplace(vbd.node());
+    EXPECT_EQ(mmap(nullptr, seat->attached().pages * 4096ull, PROT_READ, MAP_SHARED, seat->fd(),
+                   static_cast<off_t>(BLKTAP_MAP_COPIES)), MAP_FAILED);
+    EXPECT_EQ(errno, ENXIO);
+    xen::Pages pages(1, Access::read_write);
+    const blktap_req req = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    EXPECT_FALSE(is_copied(req));
+    seat->answer(req);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+// Delegated I/O uses the copies, too.
+class DelegatedCopies : public Copies {
+protected:
+    ~DelegatedCopies() override { unlink(path.c_str()); }
+
+    const std::string path = settings.directory + "/copies.img";
+};
+
+TEST_F(DelegatedCopies, AreServedWhileTapdiskSleeps)
+{
+    std::ofstream(path, std::ios::binary) << std::string(Seat::kSectors * 512, '\0');
+    const Loop loop(path, true);
+    const File device(loop.path(), O_RDWR | O_DIRECT);
+    ASSERT_EQ(delegate(seat->fd(), extent(device.fd(), 0, Seat::kSectors)), 0);
+    seat->run();
+    xen::Pages out(22, Access::read_only);
+    xen::Pages in(22, Access::read_write);
+    fill(out.all(), 9);
+    for (std::size_t i = 0; i < 22; i += 2)
+        frontend.put(request(BLKIF_OP_WRITE, 80 + i * 8, out, i, 2));
+    frontend.push();
+    for (std::size_t i = 0; i < 22; i += 2)
+        ASSERT_EQ(status(), BLKIF_RSP_OKAY);
+    for (std::size_t i = 0; i < 22; i += 2)
+        frontend.put(request(BLKIF_OP_READ, 80 + i * 8, in, i, 2));
+    frontend.push();
+    for (std::size_t i = 0; i < 22; i += 2)
+        ASSERT_EQ(status(), BLKIF_RSP_OKAY);
+    EXPECT_TRUE(std::ranges::equal(in.all(), out.all()));
+    const Counters after = vbd.counters();
+    EXPECT_EQ(after.at("requests_delegated"), 22u);
+    EXPECT_EQ(after.at("requests_copied"), 22u);
+    EXPECT_EQ(after.at("requests_bounced"), 0u);
+    EXPECT_EQ(after.at("kernel_map_ops"), 0u);
+    EXPECT_EQ(after.at("bytes_copied"), 44u * 4096);
+    EXPECT_EQ(withdraw(seat->fd(), 0, ~0ull), 0);
+}
+
+} // namespace
