@@ -207,13 +207,12 @@ struct blktap_delegation *blktap_delegation_get(struct blktap_vbd *vbd,
 void blktap_delegation_put(struct blktap_vbd *vbd, struct blktap_delegation *delegation);
 
 /* submit.c: and how it does */
-int blktap_submit_init(void);
-void blktap_submit_exit(void);
+void blktap_submit_init(struct blktap_queue *queue);
+int blktap_submit_hire(struct blktap_vbd *vbd);                 /* vbd.lock held   */
 void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 			  struct list_head *starts);
 void blktap_submit(struct list_head *slots);                   /* no lock held    */
 void blktap_submit_collect(struct blktap_queue *queue);
-void blktap_submit_work(struct work_struct *work);
 void blktap_submit_kick(struct blktap_queue *queue);           /* any context     */
 void blktap_submit_quit(struct blktap_queue *queue);
 

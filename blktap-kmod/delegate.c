@@ -111,6 +111,9 @@ int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *exte
 		return err;
 	if (vbd->nr_delegations >= BLKTAP_EXTENTS_MAX)
 		return -ENOSPC;
+	err = blktap_submit_hire(vbd);
+	if (err)
+		return err;
 	file = fget(extent->fd);
 	if (!file)
 		return -EBADF;

@@ -50,9 +50,6 @@ static int __init blktap_init(void)
 	blktap_workqueue = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!blktap_workqueue)
 		return -ENOMEM;
-	err = blktap_submit_init();
-	if (err)
-		goto no_submit;
 	err = blktap_stats_init();
 	if (err)
 		goto no_stats;
@@ -70,8 +67,6 @@ no_claim:
 no_vbds:
 	blktap_stats_exit();
 no_stats:
-	blktap_submit_exit();
-no_submit:
 	destroy_workqueue(blktap_workqueue);
 	return err;
 }
@@ -83,7 +78,6 @@ static void __exit blktap_exit(void)
 	blktap_claim_stop(&blktap_xenbus_driver);
 	/* The last work item of a removed vbd may still be on its way out. */
 	destroy_workqueue(blktap_workqueue);
-	blktap_submit_exit();
 	blktap_vbd_exit();
 	blktap_stats_exit();
 }

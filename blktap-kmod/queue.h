@@ -9,6 +9,7 @@
 #include <linux/bio.h>
 #include <linux/bvec.h>
 #include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/list.h>
 #include <linux/llist.h>
 #include <linux/mm_types.h>
@@ -244,7 +245,8 @@ struct blktap_queue {
 	bool pending;                    /* there is a reason to call RUN              */
 	struct llist_head completed;     /* slots whose I/O has ended                  */
 	bool serving;                    /* the worker is at it, and looks again       */
-	struct work_struct submit_work;  /* submit.c: the worker                       */
+	struct kthread_work submit_work; /* submit.c: for the worker                   */
+	struct kthread_worker *worker;   /* NULL until something is delegated          */
 	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
 	unsigned int backoff;
 	bool zombie;                     /* removed with slots in use: free when idle  */

@@ -13,45 +13,57 @@
  */
 #include <linux/blkdev.h>
 #include <linux/fs.h>
+#include <linux/kthread.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 
 #include "blktap.h"
 #include "trace.h"
 
-/* How often the worker looks again before others on this CPU get their turn. */
-#define ROUNDS_MAX 64
+static void serve(struct kthread_work *work);
 
-static struct workqueue_struct *workers;
+void blktap_submit_init(struct blktap_queue *queue)
+{
+	kthread_init_work(&queue->submit_work, serve);
+}
 
 /*
- * A CPU's own, where the event or the completion came in. As many as there may
- * be: one that waits for a dead device must not be waited for by others, nor one
- * that a busy guest keeps at work.
+ * Each queue gets a thread of its own: one that waits for a dead device, or that a
+ * busy guest keeps at work, is nobody else's; and to wake a thread costs less than
+ * to queue a work item. Idempotent. vbd.lock is held.
  */
-int blktap_submit_init(void)
+int blktap_submit_hire(struct blktap_vbd *vbd)
 {
-	workers = alloc_workqueue("blktap-io", WQ_MEM_RECLAIM | WQ_CPU_INTENSIVE, WQ_MAX_ACTIVE);
-	return workers ? 0 : -ENOMEM;
+	struct kthread_worker *worker;
+	struct blktap_queue *queue;
+
+	blktap_for_each_queue(vbd, queue) {
+		if (queue->worker)
+			continue;
+		worker = kthread_create_worker(0, "blktap-%u-%u.%u", vbd->domid, vbd->devid,
+					       queue->index);
+		if (IS_ERR(worker))
+			return PTR_ERR(worker);
+		WRITE_ONCE(queue->worker, worker);
+	}
+	return 0;
 }
 
-void blktap_submit_exit(void)
-{
-	destroy_workqueue(workers);
-}
-
-/* The worker shall look at the guest's ring. Any context. */
+/* The worker, which is there if anything was ever delegated, shall look at the ring. Any context. */
 void blktap_submit_kick(struct blktap_queue *queue)
 {
-	queue_work(workers, &queue->submit_work);
+	kthread_queue_work(READ_ONCE(queue->worker), &queue->submit_work);
 }
 
 /* The queue has nothing in use any more: nobody of us touches it from here on. */
 void blktap_submit_quit(struct blktap_queue *queue)
 {
+	if (!queue->worker)
+		return;
 	/* The last completion may not have returned yet. */
 	synchronize_rcu();
-	cancel_work_sync(&queue->submit_work);
+	kthread_destroy_worker(queue->worker);
+	queue->worker = NULL;
 }
 
 /* A request's I/O has ended. Any context. */
@@ -292,15 +304,14 @@ void blktap_submit_collect(struct blktap_queue *queue)
 }
 
 /* The worker: all that RUN does, but for what is tapdisk's alone. */
-void blktap_submit_work(struct work_struct *work)
+static void serve(struct kthread_work *work)
 {
 	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
 	bool idle = false;
-	int round;
 
 	blktap_count(queue->vbd, worker_runs, 1);
 	WRITE_ONCE(queue->serving, true);
-	for (round = 0; round < ROUNDS_MAX && !idle; round++) {
+	while (!idle) {
 		LIST_HEAD(starts);
 
 		mutex_lock(&queue->lock);
@@ -312,6 +323,6 @@ void blktap_submit_work(struct work_struct *work)
 	WRITE_ONCE(queue->serving, false);
 	/* Whoever saw us at it has left the rest to us. */
 	smp_mb();
-	if (!idle || !llist_empty(&queue->completed))
+	if (!llist_empty(&queue->completed))
 		blktap_submit_kick(queue);
 }
