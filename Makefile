@@ -94,11 +94,10 @@ demo: deps ## The main job, end to end, in a nested Xen host
 	$(NESTED) --out build/demo demo
 	tests/system/report build/demo
 
-bench: deps ## Compare with blkback and qdisk, in both kinds of time: build/bench/bench.md
+bench: deps ## Compare with blkback and qdisk, which takes hours: build/bench/bench.md
 	$(MAKE) all
-	$(NESTED) --virtual-time --timeout 3600 --out build/bench/virtual-time bench
-	$(NESTED) --timeout 3600 --out build/bench/wall-time bench
-	tests/system/report --save build/bench virtual-time wall-time
+	scripts/deps bench
+	tests/system/bench
 
 dom0: deps ## Make the parts of the nested Xen host
 	tests/system/images

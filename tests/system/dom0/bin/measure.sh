@@ -7,7 +7,9 @@
 # qdisk comes first or not at all: a PV guest has a device model only if its configuration has a
 # qdisk.
 
+# Each is KIND-SIZE-qdDEPTH; and those of which tapdisk's system calls are counted.
 jobs=(randread-4k-qd1 randread-4k-qd32 randwrite-4k-qd32 read-128k-qd8 write-128k-qd8)
+count_system_calls_of=()
 ram=/dev/ram0
 
 measure_ram() { # a disk in dom0's memory, filled, so that only the back ends differ
@@ -50,10 +52,16 @@ cpu_times() { # dom0's and the guest's, in ns, from Xen
 }
 
 counters() { # BACK-END: all that it offers
-    case $1 in tap:zc:*) ;; *) return ;; esac
-    grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /'
+    local tapdisk
+    case $1 in
+    tap:zc:*) grep -H '' /sys/devices/blktap/statistics/* | sed 's,.*/,,; s/:/ /' ;;
+    tap:*) ;;
+    *) return ;;
+    esac
+    tapdisk=/proc/$(pgrep -o tapdisk)/task
     awk '/ctxt_switches/ { n[$1] += $2 } END { for (name in n) print name, n[name] }' \
-        "/proc/$(pgrep -o tapdisk)"/task/*/status
+        "$tapdisk"/*/status
+    awk '{ ns += $1 } END { print "tapdisk_ns", ns }' "$tapdisk"/*/schedstat
 }
 
 guest_fio() { # JOB DEVICE FIO-LENGTH: prints fio's terse line
@@ -115,14 +123,11 @@ measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
         [ "$value" = 0 ] || note "$1" "$2" "${name%:}" "$value"
     done < <(growth "$overhead" "$(growth "$before" "$after")")
     # Counted in a run of its own, for counting has its price.
-    case ${count_system_calls:+$1} in
-    tap:zc:*)
-        tapdisk_system_calls guest_fio "$2" "$3" --number_ios=1000
-        # Of what the module serves by itself there are none.
-        [[ $1 != *+window* ]] || [ "$system_calls" -gt 0 ] || return 1
-        note "$1" "$2" system_calls $((system_calls * ios / 1000))
-        ;;
-    esac
+    [[ $1 == tap:* && " ${count_system_calls_of[*]} " == *" $2 "* ]] || return 0
+    tapdisk_system_calls guest_fio "$2" "$3" --number_ios=200
+    # Of what the module serves by itself there are none.
+    [[ $1 == tap:zc:* && $1 != *+window* ]] || [ "$system_calls" -gt 0 ] || return 1
+    note "$1" "$2" system_calls $((system_calls * ios / 200))
 }
 
 measure_back_end() { # BACK-END DEVICE FIO-LENGTHS: name of an associative array, job -> options
