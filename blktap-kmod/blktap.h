@@ -62,6 +62,7 @@ struct blktap_vbd {
 	struct blkif_disk disk;
 	struct maple_tree delegations;   /* by sector; changed under vbd.lock, read under RCU */
 	unsigned int nr_delegations;
+	unsigned long withdrawals;       /* so far                                     */
 	wait_queue_head_t withdrawing;   /* woken when a request gives one back        */
 	unsigned int max_ring_order;     /* offered to the frontend                    */
 	unsigned int nr_queues;          /* offered to the frontend                    */
@@ -161,6 +162,7 @@ void blktap_grant_add_unmap(struct blktap_queue *queue, unsigned int *count, uns
 void blktap_grant_unmap_added(struct blktap_queue *queue, unsigned int count);
 void blktap_grant_refuse(struct blktap_queue *queue, struct blktap_slot *slot, grant_ref_t ref,
 			 s16 status);
+bool blktap_page_referenced(const struct blktap_queue *queue, unsigned int page);
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot);
 
 /* copy.c: what is not mapped, but copied. queue.lock held, but for mmap */
@@ -201,9 +203,8 @@ static inline bool blktap_page_is_resident(unsigned int page)
 int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *extent);
 int blktap_delegate_withdraw(struct blktap_vbd *vbd, const struct blktap_range *range);
 void blktap_delegate_drop(struct blktap_vbd *vbd);             /* vbd.lock held   */
-struct blktap_delegation *blktap_delegation_get(struct blktap_vbd *vbd,
-						const struct blkif_request *request,
-						struct blktap_delegation *guess);
+struct blktap_delegation *blktap_delegation_get(struct blktap_queue *queue,
+						const struct blkif_request *request);
 void blktap_delegation_put(struct blktap_vbd *vbd, struct blktap_delegation *delegation);
 
 /* submit.c: and how it does */

@@ -115,11 +115,22 @@ void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots)
 	carry_out(queue);
 }
 
-/* Whether the data is to be copied. What a persistent grant has mapped costs nothing to use. */
+/*
+ * Whether the data is to be copied. What a persistent grant has mapped costs
+ * nothing to use. And a tapdisk may have started I/O on pages that it was no
+ * longer asked about, for it sees them always: such I/O outlives it.
+ */
 static bool is_to_be_copied(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
-	return slot->status == BLKIF_RSP_OKAY && slot->request.bytes &&
-		slot->request.bytes <= queue->copy_bytes && !queue->persistent.on;
+	unsigned int seg;
+
+	if (slot->status != BLKIF_RSP_OKAY || !slot->request.bytes ||
+	    slot->request.bytes > queue->copy_bytes || queue->persistent.on)
+		return false;
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
+		if (blktap_page_referenced(queue, BLKTAP_WINDOW_PAGES + seg))
+			return false;
+	return true;
 }
 
 /*

@@ -163,6 +163,8 @@ static void take_out(struct blktap_vbd *vbd, unsigned long first, unsigned long 
 		vbd->nr_delegations--;
 		list_add_tail(&delegation->node, out);
 	}
+	/* Guesses of queues may be among them. */
+	WRITE_ONCE(vbd->withdrawals, vbd->withdrawals + 1);
 }
 
 /* Errors are those of BLKTAP_IOC_WITHDRAW. No lock is held: requests may take their time. */
@@ -223,19 +225,24 @@ static bool serves(const struct blktap_delegation *delegation, const struct blki
 
 /*
  * The extent that the whole data of a read or write lies in, with a reference
- * for the caller; NULL: there is none that may be used for it. `guess`, looked
- * at first, is one that was found under the same RCU read lock, or NULL.
+ * for the caller; NULL: there is none that may be used for it. The one that the
+ * queue used last is looked at first, unless any has been withdrawn since: then
+ * it may be gone. queue.lock and the RCU read lock are held.
  */
-struct blktap_delegation *blktap_delegation_get(struct blktap_vbd *vbd,
-						const struct blkif_request *request,
-						struct blktap_delegation *guess)
+struct blktap_delegation *blktap_delegation_get(struct blktap_queue *queue,
+						const struct blkif_request *request)
 {
-	struct blktap_delegation *delegation = guess;
+	struct blktap_vbd *vbd = queue->vbd;
+	unsigned long withdrawals = READ_ONCE(vbd->withdrawals);
+	struct blktap_delegation *delegation =
+		queue->guessed_at == withdrawals ? queue->guess : NULL;
 
 	if (!delegation || !serves(delegation, request))
 		delegation = mtree_load(&vbd->delegations, request->sector);
 	if (!delegation || !serves(delegation, request))
 		return NULL;
+	queue->guess = delegation;
+	queue->guessed_at = withdrawals;
 	/* The tree's own reference is there until all readers have left. */
 	refcount_inc(&delegation->users);
 	return delegation;

@@ -156,11 +156,12 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
 	list_for_each_entry(slot, slots, node)
 		if (needs_map(slot))
 			add_maps(queue, slot, &count);
-	if (count) {
-		blktap_map_refs(queue->map, queue->batch, count);
-		blktap_count(queue->vbd, hypercalls, 1);
-		blktap_count(queue->vbd, kernel_map_ops, count);
-	}
+	/* What is mapped already, is mapped well. */
+	if (!count)
+		return;
+	blktap_map_refs(queue->map, queue->batch, count);
+	blktap_count(queue->vbd, hypercalls, 1);
+	blktap_count(queue->vbd, kernel_map_ops, count);
 	list_for_each_entry(slot, slots, node)
 		if (needs_map(slot))
 			judge_slot(queue, slot, &op, &failed);
@@ -183,27 +184,37 @@ void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots)
 	blktap_grant_unmap_added(queue, count);
 }
 
-/* Resident pages are mapped by tapdisk all the time; its mappings count, but a granted PTE's. */
-static int references(const struct blktap_queue *queue, unsigned int page)
+/*
+ * Whether an I/O, a socket buffer or anything else holds a page. Its own
+ * reference is one; whoever got it through the window holds another (6.1) or a
+ * pin (6.12). Resident pages are mapped by tapdisk all the time; its mappings
+ * count, too, but a granted PTE's.
+ */
+bool blktap_page_referenced(const struct blktap_queue *queue, unsigned int page)
 {
 	int count = page_count(queue->pages[page]);
 
-	return blktap_page_is_resident(page) ?
-		count - blktap_page_mapcount(queue->pages[page]) : count;
+	if (count > 1 && blktap_page_is_resident(page))
+		count -= blktap_page_mapcount(queue->pages[page]);
+	return count > 1;
 }
 
 /*
- * Whether an I/O, a socket buffer or anything else still holds a page of the
- * slot. The pages' own reference is one; whoever got a page through the
- * window holds another (6.1) or a pin (6.12). Meaningful only after
- * blktap_window_revoke(): then no new reference can be taken.
+ * Whether a page of the slot is still in use. Meaningful only after
+ * blktap_window_revoke(): then no new reference can be taken. What our own I/O
+ * used does not matter if it stays: that I/O has ended.
  */
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
+	unsigned int page;
 	unsigned int seg;
 
-	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
-		if (references(queue, queue->page_of[seg]) > 1)
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
+		page = queue->page_of[seg];
+		if (slot->submitted && blktap_page_is_resident(page))
+			continue;
+		if (blktap_page_referenced(queue, page))
 			return true;
+	}
 	return false;
 }

@@ -171,6 +171,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 		       slot->request.nr_segs * sizeof(struct blkif_wire_segment));
 	slot->status = BLKIF_RSP_OKAY;
 	slot->copied = false;
+	slot->submitted = false;
 	queue->states[slot->index].owner = SLOT_KERNEL;
 	list_move_tail(&slot->node, taken);
 	queue->in_use++;

@@ -13,7 +13,7 @@ struct workqueue_struct *blktap_workqueue;
 unsigned int blktap_max_pages = 1024 * BLKTAP_PAGES;
 module_param_named(max_pages, blktap_max_pages, uint, 0644);
 MODULE_PARM_DESC(max_pages,
-		 "guest pages mapped at most, over all disks (each queue of a disk reserves 1024, and 1024 more for persistent grants); a disk that would pass it is refused");
+		 "pages for guests' data at most, over all disks (each queue of a disk reserves 1024, 1024 more for persistent grants, and 1024 more, with memory, for copies); a disk that would pass it is refused");
 
 /* 0: one for each CPU, up to four. */
 unsigned int blktap_max_queues;

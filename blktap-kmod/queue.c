@@ -40,10 +40,13 @@ void blktap_queue_wake(struct blktap_queue *queue)
 /* The guest has something, or there is room for it again. Any context. */
 void blktap_queue_knock(struct blktap_queue *queue)
 {
-	if (READ_ONCE(queue->owner) && !mtree_empty(&queue->vbd->delegations))
-		blktap_submit_kick(queue);
-	else
+	if (!READ_ONCE(queue->owner) || mtree_empty(&queue->vbd->delegations)) {
 		blktap_queue_wake(queue);
+		return;
+	}
+	/* Who sees an extent sees the worker that was there before it. */
+	smp_rmb();
+	blktap_submit_kick(queue);
 }
 
 static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
@@ -211,6 +214,19 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	blktap_queue_finish(queue);
 }
 
+/* What was copied for a tapdisk that is gone, when this one has not agreed to see copies. */
+static void fail_copied(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+	LIST_HEAD(copied);
+
+	list_for_each_entry_safe(slot, next, slots, node)
+		if (slot->copied)
+			list_move_tail(&slot->node, &copied);
+	fail_requests(queue, &copied);
+}
+
 /* Gives requests to tapdisk and empties the list. Without one they fail. Returns how many went. */
 int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 {
@@ -222,6 +238,8 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 		fail_requests(queue, slots);
 		return 0;
 	}
+	if (!queue->copy_bytes)
+		fail_copied(queue, slots);
 	blktap_window_expose(queue, slots);
 	n = blktap_user_announce(queue, slots);
 	if (!blktap_window_owned_by(queue, current->mm))

@@ -121,6 +121,7 @@ struct blktap_slot {
 	u16 index;
 	u16 first;                       /* of the run of pages: one for each segment          */
 	bool copied;                     /* its data goes through pages of copy.c              */
+	bool submitted;                  /* all its I/O was the module's own, and has ended    */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
@@ -245,6 +246,8 @@ struct blktap_queue {
 	bool pending;                    /* there is a reason to call RUN              */
 	struct llist_head completed;     /* slots whose I/O has ended                  */
 	bool serving;                    /* the worker is at it, and looks again       */
+	struct blktap_delegation *guess; /* the extent used last                       */
+	unsigned long guessed_at;        /* vbd.withdrawals then: valid until it changes */
 	struct kthread_work submit_work; /* submit.c: for the worker                   */
 	struct kthread_worker *worker;   /* NULL until something is delegated          */
 	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */

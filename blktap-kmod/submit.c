@@ -62,6 +62,8 @@ void blktap_submit_quit(struct blktap_queue *queue)
 		return;
 	/* The last completion may not have returned yet. */
 	synchronize_rcu();
+	/* It queues itself again. */
+	kthread_cancel_work_sync(&queue->submit_work);
 	kthread_destroy_worker(queue->worker);
 	queue->worker = NULL;
 }
@@ -246,7 +248,7 @@ static bool is_plain(const struct blkif_request *request)
 void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 			  struct list_head *starts)
 {
-	struct blktap_delegation *delegation = NULL;
+	struct blktap_delegation *delegation;
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	unsigned int count = 0;
@@ -256,9 +258,8 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 		return;
 	rcu_read_lock();
 	list_for_each_entry_safe(slot, next, taken, node) {
-		/* Most often that of the request before. */
 		delegation = !is_plain(&slot->request) ? NULL :
-			blktap_delegation_get(queue->vbd, &slot->request, delegation);
+			blktap_delegation_get(queue, &slot->request);
 		if (!delegation) {
 			list_move_tail(&slot->node, &others);
 			continue;
@@ -290,6 +291,7 @@ void blktap_submit_collect(struct blktap_queue *queue)
 		blktap_delegation_put(vbd, slot->delegation);
 		queue->submitted--;
 		if (slot->moved == slot->request.bytes) {
+			slot->submitted = true;
 			list_add_tail(&slot->node, &queue->done);
 			continue;
 		}
@@ -318,7 +320,9 @@ static void serve(struct kthread_work *work)
 		idle = !blktap_queue_serve(queue, &starts);
 		mutex_unlock(&queue->lock);
 		blktap_submit(&starts);
-		cond_resched();
+		/* A guest that never rests must not hold up RCU's tasks. */
+		if (!idle)
+			cond_resched_tasks_rcu_qs();
 	}
 	WRITE_ONCE(queue->serving, false);
 	/* Whoever saw us at it has left the rest to us. */

@@ -183,6 +183,29 @@ TEST_F(Copies, AreNotUsedAgainWhileIoIsInFlight)
     EXPECT_EQ(status(), BLKIF_RSP_OKAY);
 }
 
+// A tapdisk sees the pages always, so its I/O may begin late, and outlive it.
+TEST_F(Copies, AreNotMadeWhereIoOfAnEarlierTapdiskIsInFlight)
+{
+    Holder io;
+    xen::Pages pages(1, Access::read_write);
+    const blktap_req req = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    std::uint8_t* const page = seat->page(req, 0);
+    seat->answer(req);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+    ASSERT_EQ(io.hold(page, 4096), 4096);
+    seat.reset();
+    seat.emplace(vbd.node(), copying());
+    const blktap_req mapped = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    EXPECT_FALSE(is_copied(mapped));
+    seat->answer(mapped);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+    io.release();
+    const blktap_req copied = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    EXPECT_TRUE(is_copied(copied));
+    seat->answer(copied);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
 TEST_F(Copies, OfATapdiskThatDiedFailAndTheNextWorks)
 {
     xen::Pages pages(2, Access::read_write);
