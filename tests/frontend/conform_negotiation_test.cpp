@@ -107,6 +107,8 @@ TEST_P(ConformBadKeys, AreRefusedAndMayBeMended)
     NEEDS(bad.from != From::all_queues || offers().queues > 1, "more than one queue");
     if (bad.warns_on_blkback)
         NOT_RUN_ON(Backend::blkback, "it refuses, but with a warning in the kernel log");
+    const auto deviation =
+        known_deviation(Backend::qdisk, "it does not refuse: it waits, and says nothing");
     const Shape shape{.order = bad.from == From::large_ring ? offers().ring_order : 0,
                       .queues = bad.from == From::all_queues ? offers().queues : 1};
     Frontend& frontend = prepare(shape);
@@ -138,6 +140,7 @@ TEST_F(ConformKeys, OneQueueMayBeSaid)
 TEST_F(ConformKeys, ARingOfOnePageMayBeSaid)
 {
     NOT_RUN_ON(Backend::blkback, "it looks for ring-ref0, and fails with a kernel warning");
+    const auto deviation = known_deviation(Backend::qdisk, "it looks for ring-ref0");
     Frontend& frontend = prepare();
     Keys keys = frontend.keys();
     keys.emplace_back("ring-page-order", "0");

@@ -79,10 +79,13 @@ Disk::Disk(const Options& options)
                                                   .physical_device = loop_->number()});
         return;
     }
-    vbd_ = std::make_unique<Vbd>(Vbd::Options{.image = image_,
+    const bool by_qemu = settings.backend == Backend::qdisk;
+    vbd_ = std::make_unique<Vbd>(Vbd::Options{.image = (by_qemu ? "aio:" : "") + image_,
                                               .writable = options.writable,
                                               .backend = settings.backend,
                                               .discard = options.discard});
+    if (by_qemu)
+        return;
     if (run_script(*vbd_, "add") != 0)
         throw std::runtime_error("hotplug script: " + vbd_->backend_value("hotplug-error"));
 }
@@ -91,7 +94,7 @@ Disk::~Disk()
 {
     // As libxl does it: the vbd closes, then the script takes the tapdisk away.
     vbd_->close();
-    if (!image_.empty() && !loop_)
+    if (!image_.empty() && *script(settings.backend) && !loop_)
         run_script(*vbd_, "remove");
     memory_.reset();
     vbd_.reset();

@@ -3,8 +3,8 @@
 // Frontends and tapdisks, good and rogue, against the module; and frontends alone against any back
 // end. Runs in dom0.
 //
-//   frontend_test [--backend=blktap|blkback] [--tapdisk=installed|memory] [--directory=DIR]
-//                 [--slow-device=DEVICE] [--harmful] [GoogleTest options]
+//   frontend_test [--backend=blktap|grants|blkback|qdisk] [--tapdisk=installed|memory]
+//                 [--directory=DIR] [--slow-device=DEVICE] [--harmful] [GoogleTest options]
 //
 // One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only that line means
 // success. Skipped and deviating cases are counted apart.
@@ -89,6 +89,8 @@ bool take_option(std::string_view argument)
         settings.backend = Backend::grants;
     else if (argument == "--backend=blkback")
         settings.backend = Backend::blkback;
+    else if (argument == "--backend=qdisk")
+        settings.backend = Backend::qdisk;
     else if (argument.starts_with("--slow-device="))
         settings.slow_device = argument.substr(argument.find('=') + 1);
     else if (argument.starts_with("--directory="))

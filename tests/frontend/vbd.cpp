@@ -20,6 +20,15 @@ unsigned next_devid()
     return 1u << 28 | number++ << 8;
 }
 
+// As toolstacks call the disk: xvda, …, xvdz, xvdaa, …. QEMU takes its number from there.
+std::string device_name(unsigned devid)
+{
+    std::string letters;
+    for (unsigned left = (devid >> 8 & 0xfffff) + 1; left; left = (left - 1) / 26)
+        letters.insert(letters.begin(), static_cast<char>('a' + (left - 1) % 26));
+    return "xvd" + letters;
+}
+
 } // namespace
 
 bool eventually(std::chrono::milliseconds limit, const std::function<bool()>& condition)
@@ -38,6 +47,7 @@ const char* name(Backend backend)
     switch (backend) {
     case Backend::blktap: return "blktap";
     case Backend::grants: return "tapdisk alone";
+    case Backend::qdisk: return "QEMU's qdisk";
     case Backend::blkback: break;
     }
     return "xen-blkback";
@@ -48,15 +58,22 @@ const char* script(Backend backend)
     switch (backend) {
     case Backend::blktap: return "/etc/xen/scripts/block-tapzc";
     case Backend::grants: return "/etc/xen/scripts/block-tapgnt";
+    case Backend::qdisk: return "";
     case Backend::blkback: break;
     }
     return "/etc/xen/scripts/block";
 }
 
 Vbd::Vbd(const Options& options)
-    : devid_(next_devid()), backend_("/local/domain/0/backend/vbd/0/" + std::to_string(devid_)),
-      frontend_home_("/local/domain/0/blktap-frontend-test-" + std::to_string(devid_)),
-      frontend_(frontend_home_ + "/" + std::to_string(devid_))
+    : devid_(next_devid()),
+      xenbus_path_((options.backend == Backend::qdisk ? "backend/qdisk/0/" : "backend/vbd/0/") +
+                   std::to_string(devid_)),
+      backend_("/local/domain/0/" + xenbus_path_),
+      frontend_home_(options.backend == Backend::qdisk
+                         ? "/local/domain/0/device/vbd/" + std::to_string(devid_)
+                         : "/local/domain/0/blktap-frontend-test-" + std::to_string(devid_)),
+      frontend_(options.backend == Backend::qdisk ? frontend_home_
+                                                  : frontend_home_ + "/" + std::to_string(devid_))
 {
     const std::string mode = options.writable ? "w" : "r";
     store_.write({
@@ -70,8 +87,8 @@ Vbd::Vbd(const Options& options)
         {backend_key("online"), "1"},
         {backend_key("removable"), "0"},
         {backend_key("bootable"), "1"},
-        {backend_key("dev"), "xvd-test"},
-        {backend_key("type"), "phy"},
+        {backend_key("dev"), device_name(devid_)},
+        {backend_key("type"), options.backend == Backend::qdisk ? "qdisk" : "phy"},
         {backend_key("mode"), mode},
         {backend_key("device-type"), "disk"},
         {backend_key("discard-enable"), options.discard ? "1" : "0"},
@@ -154,7 +171,8 @@ bool Vbd::close() const
     if (now != kClosed)
         store_.write({{backend_key("state"), "5"}});
     set_frontend_state(kClosed);
-    return wait_for(kClosed);
+    // QEMU takes the directory away by itself.
+    return eventually(10s, [this] { return state() == kClosed || state() == kUnknown; });
 }
 
 void Vbd::destroy() const

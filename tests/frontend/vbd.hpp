@@ -2,7 +2,8 @@
 //
 // The toolstack's part: makes a vbd whose frontend is this program, and takes
 // it away again. The frontend's directory is a private one, so that dom0's own
-// blkfront does not see it.
+// blkfront does not see it; but QEMU knows only the usual one, and blkfront must
+// not be loaded then.
 #ifndef TESTS_FRONTEND_VBD_HPP
 #define TESTS_FRONTEND_VBD_HPP
 
@@ -16,8 +17,9 @@
 // xenbus states, as in Xen's public/io/xenbus.h.
 enum State { kUnknown, kInitialising, kInitWait, kInitialised, kConnected, kClosing, kClosed };
 
-// Who serves the vbd: our module with tapdisk, tapdisk alone, or the kernel's xen-blkback.
-enum class Backend { blktap, grants, blkback };
+// Who serves the vbd: our module with tapdisk, tapdisk alone, the kernel's xen-blkback, or the QEMU
+// that runs for dom0.
+enum class Backend { blktap, grants, blkback, qdisk };
 const char* name(Backend backend);
 const char* script(Backend backend); // its hotplug script
 
@@ -47,7 +49,7 @@ public:
     std::string name() const { return "vbd-0-" + std::to_string(devid_); }
     std::string node() const { return "/dev/blktap/" + name(); }
     // As hotplug scripts get it.
-    std::string xenbus_path() const { return "backend/vbd/0/" + std::to_string(devid_); }
+    const std::string& xenbus_path() const { return xenbus_path_; }
 
     std::string backend_key(const std::string& key) const { return backend_ + "/" + key; }
     std::string frontend_key(const std::string& key) const { return frontend_ + "/" + key; }
@@ -78,6 +80,7 @@ private:
 
     xen::Store store_;
     unsigned devid_;
+    std::string xenbus_path_;
     std::string backend_;
     std::string frontend_home_;
     std::string frontend_; // below it: xen-blkback wants a number as last name
