@@ -49,7 +49,7 @@ int blktap_submit_hire(struct blktap_vbd *vbd)
 	return 0;
 }
 
-/* The worker, which is there if anything was ever delegated, shall look at the ring. Any context. */
+/* The worker, there if anything was ever delegated, shall look at the ring. Any context. */
 void blktap_submit_kick(struct blktap_queue *queue)
 {
 	kthread_queue_work(READ_ONCE(queue->worker), &queue->submit_work);
