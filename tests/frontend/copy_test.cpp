@@ -233,14 +233,14 @@ TEST_F(Copies, NeedAnAgreement)
 }
 
 // Delegated I/O uses the copies, too.
-class DelegatedCopies : public Copies {
+class DelegationOfCopies : public Copies {
 protected:
-    ~DelegatedCopies() override { unlink(path.c_str()); }
+    ~DelegationOfCopies() override { unlink(path.c_str()); }
 
     const std::string path = settings.directory + "/copies.img";
 };
 
-TEST_F(DelegatedCopies, AreServedWhileTapdiskSleeps)
+TEST_F(DelegationOfCopies, AreServedWhileTapdiskSleeps)
 {
     std::ofstream(path, std::ios::binary) << std::string(Seat::kSectors * 512, '\0');
     const Loop loop(path, true);
@@ -268,6 +268,28 @@ TEST_F(DelegatedCopies, AreServedWhileTapdiskSleeps)
     EXPECT_EQ(after.at("kernel_map_ops"), 0u);
     EXPECT_EQ(after.at("bytes_copied"), 44u * 4096);
     EXPECT_EQ(withdraw(seat->fd(), 0, ~0ull), 0);
+}
+
+// What fails is tapdisk's to tell; but not one's that has not agreed to see copies.
+TEST_F(DelegationOfCopies, ThatFailIsNotTheNextTapdisks)
+{
+    if (settings.failing_device.empty())
+        GTEST_SKIP() << "no --failing-device";
+    const File device(settings.failing_device, O_RDWR | O_DIRECT);
+    ASSERT_EQ(delegate(seat->fd(), extent(device.fd(), 0, Seat::kSectors)), 0);
+    seat->run();
+    xen::Pages pages(1, Access::read_write);
+    frontend.put(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    frontend.push();
+    ASSERT_TRUE(eventually(5s, [&] { return vbd.counters().at("requests_delegated") == 1; }));
+    seat.reset();
+    seat.emplace(vbd.node());
+    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
+    EXPECT_EQ(vbd.counters().at("requests_bounced"), 1u);
+    seat->run();
+    EXPECT_FALSE(seat->announced());
+    seat->answer(ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1)));
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
 }
 
 } // namespace

@@ -21,6 +21,7 @@ struct Settings {
     enum class Tapdisk { installed, memory } tapdisk = Tapdisk::installed;
     std::string directory = "/srv"; // for image files
     std::string slow_device = "";           // each of whose requests takes about a second
+    std::string failing_device = "";        // the same, and then fails
     bool harmful = false; // runs what is known to harm the host of this back end, too
 };
 extern Settings settings;

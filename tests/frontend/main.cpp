@@ -4,7 +4,8 @@
 // end. Runs in dom0.
 //
 //   frontend_test [--backend=blktap|grants|blkback|qdisk] [--tapdisk=installed|memory]
-//                 [--directory=DIR] [--slow-device=DEVICE] [--harmful] [GoogleTest options]
+//                 [--directory=DIR] [--slow-device=DEVICE] [--failing-device=DEVICE] [--harmful]
+//                 [GoogleTest options]
 //
 // One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only that line means
 // success. Skipped and deviating cases are counted apart.
@@ -93,6 +94,8 @@ bool take_option(std::string_view argument)
         settings.backend = Backend::qdisk;
     else if (argument.starts_with("--slow-device="))
         settings.slow_device = argument.substr(argument.find('=') + 1);
+    else if (argument.starts_with("--failing-device="))
+        settings.failing_device = argument.substr(argument.find('=') + 1);
     else if (argument.starts_with("--directory="))
         settings.directory = argument.substr(argument.find('=') + 1);
     else

@@ -44,6 +44,15 @@ disk_spec() { # BACK-END DEVICE
 
 note() { printf '%s\t%s\t%s\t%s\n' "$@" >> "$NESTED_RESULTS/measured"; }
 
+note_versions() {
+    {
+        echo "Xen $(xl info | awk '$1 == "xen_version" { print $3 }')"
+        echo "Linux $(uname -r) in dom0; a guest of type ${GUEST_TYPE:-pv}"
+        echo "tapdisk $(tapdisk --version | awk '{ print $2 }')"
+        dpkg-query -W -f 'QEMU ${Version} as qdisk\n' qemu-system-xen
+    } > "$NESTED_RESULTS/versions"
+}
+
 # Both print NAME VALUE lines. What reading them costs dom0 is not to be among what is measured, so
 # the CPU times are read last before a job, and first after it.
 
