@@ -163,8 +163,8 @@ static void take_out(struct blktap_vbd *vbd, unsigned long first, unsigned long 
 		vbd->nr_delegations--;
 		list_add_tail(&delegation->node, out);
 	}
-	/* Guesses of queues may be among them. */
-	WRITE_ONCE(vbd->withdrawals, vbd->withdrawals + 1);
+	/* Guesses of queues may be among them. Who sees the count cannot find them any more. */
+	smp_store_release(&vbd->withdrawals, vbd->withdrawals + 1);
 }
 
 /* Errors are those of BLKTAP_IOC_WITHDRAW. No lock is held: requests may take their time. */
@@ -233,7 +233,8 @@ struct blktap_delegation *blktap_delegation_get(struct blktap_queue *queue,
 						const struct blkif_request *request)
 {
 	struct blktap_vbd *vbd = queue->vbd;
-	unsigned long withdrawals = READ_ONCE(vbd->withdrawals);
+	/* Before the tree is looked at, see take_out(). */
+	unsigned long withdrawals = smp_load_acquire(&vbd->withdrawals);
 	struct blktap_delegation *delegation =
 		queue->guessed_at == withdrawals ? queue->guess : NULL;
 
