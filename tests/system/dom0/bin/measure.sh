@@ -99,9 +99,9 @@ growth() { # BEFORE AFTER: by how much each of AFTER has grown, as NAME VALUE li
 
 # Sets overhead: the CPU times of a job that does one I/O. Starting fio and getting its output is
 # work, too, but not what is measured. The least of several times, for dom0 is busy for a while after
-# an attach: until it was no less than before, but for a twentieth, twice in a row.
+# an attach: until, twice in a row, it was not less than before by more than a twentieth.
 measure_overhead() { # DEVICE
-    local before this now least= same=0 try
+    local before this now try least=0 same=0
     for try in {1..12}; do
         before=$(cpu_times)
         guest_fio randread-4k-qd1 "$1" --number_ios=1 > /dev/null || return 1
