@@ -98,8 +98,8 @@ growth() { # BEFORE AFTER: by how much each of AFTER has grown, as NAME VALUE li
 }
 
 # Sets overhead: the CPU times of a job that does one I/O. Starting fio and getting its output is
-# work, too, but not what is measured. The least of several times, for dom0 is busy for a while after
-# an attach: until, twice in a row, it was not less than before by more than a twentieth.
+# work, too, but not what is measured. The least of several times, for dom0 is busy for a while
+# after an attach: until, twice in a row, it was not less than before by more than a twentieth.
 measure_overhead() { # DEVICE
     local before this now try least=0 same=0
     for try in {1..12}; do
