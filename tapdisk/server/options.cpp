@@ -102,6 +102,8 @@ Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arg
   } catch (const CLI::ParseError& wrong) {
     return Error{EINVAL, wrong.what()};
   }
+  // Not a check of the option: an empty value is none to CLI11's checks.
+  if (options.image.path.empty()) return Error{EINVAL, "--image: the path is empty"};
   if (options.control.empty()) options.control = control_path(options.attach.vbd);
   options.image.lock.vbd = options.attach.vbd;
   options.image.lock.holder_dir = kRunDirectory;

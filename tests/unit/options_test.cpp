@@ -80,6 +80,11 @@ TEST(Options, AValueMayLookLikeAnOption) {
   EXPECT_EQ(good({"@" + file}).image.path, "-weird");
 }
 
+TEST(Options, AnEmptyPathIsNoImage) {
+  EXPECT_THAT(bad({"--vbd", "vbd-1-2", "--image="}), HasSubstr("--image"));
+  EXPECT_THAT(bad({"--vbd", "vbd-1-2", "--image", ""}), HasSubstr("--image"));
+}
+
 TEST(Options, AMissingFileOfArgumentsIsNamed) {
   EXPECT_EQ(bad({"@/nonexistent/a.args"}), "/nonexistent/a.args: No such file or directory");
 }
