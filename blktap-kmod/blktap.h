@@ -139,6 +139,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
 void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot);
 void blktap_queue_leave(struct blktap_queue *queue);
 bool blktap_queue_waits(const struct blktap_queue *queue);
+bool blktap_queue_barrier_waits(const struct blktap_queue *queue);
 void blktap_queue_forget_tapdisk(struct blktap_queue *queue);
 int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots);
 bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts);
@@ -199,7 +200,8 @@ static inline bool blktap_page_is_resident(unsigned int page)
 	return page >= BLKTAP_PAGES;
 }
 
-/* delegate.c: what the module may serve by itself */
+/* delegate.c: what the module may serve by itself, and where */
+int blktap_target_open(struct blktap_target *target, int fd, u32 flags);
 int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *extent);
 int blktap_delegate_withdraw(struct blktap_vbd *vbd, const struct blktap_range *range);
 void blktap_delegate_drop(struct blktap_vbd *vbd);             /* vbd.lock held   */
@@ -208,14 +210,20 @@ struct blktap_delegation *blktap_delegation_get(struct blktap_queue *queue,
 void blktap_delegation_put(struct blktap_vbd *vbd, struct blktap_delegation *delegation);
 
 /* submit.c: and how it does */
-void blktap_submit_init(struct blktap_queue *queue);
-int blktap_submit_hire(struct blktap_vbd *vbd);                 /* vbd.lock held   */
 void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 			  struct list_head *starts);
+void blktap_submit_ask(struct blktap_queue *queue, struct blktap_slot *slot, int fd, u64 offset,
+		       struct list_head *starts);
 void blktap_submit(struct list_head *slots);                   /* no lock held    */
 void blktap_submit_collect(struct blktap_queue *queue);
-void blktap_submit_kick(struct blktap_queue *queue);           /* any context     */
-void blktap_submit_quit(struct blktap_queue *queue);
+
+/* worker.c: who does that, and collects */
+void blktap_worker_init(struct blktap_queue *queue);
+int blktap_worker_hire(struct blktap_vbd *vbd);                 /* vbd.lock held   */
+void blktap_worker_kick(struct blktap_queue *queue);           /* any context     */
+void blktap_worker_quit(struct blktap_queue *queue);
+/* no lock held */
+void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slots);
 
 /* expose.c: which of them tapdisk sees. queue.lock held */
 void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
@@ -254,7 +262,7 @@ void blktap_user_reset(struct blktap_queue *queue);
 void blktap_user_layout(struct blktap_attach *attach);
 void blktap_user_state(struct blktap_queue *queue, u32 state);
 int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots);
-int blktap_user_collect(struct blktap_queue *queue);
+int blktap_user_collect(struct blktap_queue *queue, struct list_head *starts);
 int blktap_user_mmap_descriptors(struct blktap_queue *queue, struct vm_area_struct *vma);
 int blktap_user_mmap_commands(struct blktap_queue *queue, struct vm_area_struct *vma);
 

@@ -146,14 +146,12 @@ static void take_over_disk(struct blktap_vbd *vbd, const struct blktap_attach *a
 	WRITE_ONCE(vbd->tapdisk_pid, task_tgid_vnr(current));
 }
 
-/* Both locks are held. */
+/* Both locks are held, and the vbd is not removed. */
 static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, struct file *file,
 			 struct blktap_attach *attach)
 {
 	int err;
 
-	if (!vbd->xenbus)
-		return -ENODEV;
 	if (queue->owner)
 		return -EBUSY;
 	/* All queues are one process's, and the first of them speaks for it. */
@@ -172,6 +170,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	if (queue->index == 0)
 		take_over_disk(vbd, attach);
 	queue->prefault = attach->features & BLKTAP_FEATURE_PREFAULT;
+	queue->submits = attach->features & BLKTAP_FEATURE_SUBMIT;
 	queue->copy_bytes = attach->copy_bytes;
 	queue->held = false;
 	blktap_user_reset(queue);
@@ -208,6 +207,12 @@ static long attach(struct seat *seat, struct file *file, void __user *argument)
 	mutex_lock(&vbd->lock);
 	connected = vbd->state == BLKTAP_CONNECTED;
 	before = vbd->disk.sectors;
+	if (!vbd->xenbus)
+		err = -ENODEV;
+	else if (attach.features & BLKTAP_FEATURE_SUBMIT)
+		err = blktap_worker_hire(vbd);
+	if (err)
+		goto unlock;
 	mutex_lock(&queue->lock);
 	err = seat->queue ? -EBUSY : attach_locked(vbd, queue, file, &attach);
 	mutex_unlock(&queue->lock);
@@ -218,6 +223,7 @@ static long attach(struct seat *seat, struct file *file, void __user *argument)
 		if (connected && vbd->disk.sectors != before && blktap_xenbus_tell_size(vbd))
 			dev_warn(&vbd->dev, "the guest could not be told the disk's new size\n");
 	}
+unlock:
 	mutex_unlock(&vbd->lock);
 	if (err)
 		return err;

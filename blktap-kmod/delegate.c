@@ -78,23 +78,44 @@ static struct block_device *plain_device(const struct file *file)
 	return bdev_dma_alignment(device) < RING_SECTOR_SIZE ? device : NULL;
 }
 
-static struct blktap_delegation *create(struct file *file, const struct blktap_extent *extent)
+/*
+ * Makes the file behind tapdisk's `fd` a target, with a reference to it. `flags`
+ * are the extent's. The context is tapdisk's. Errors are those of BLKTAP_IOC_DELEGATE.
+ */
+int blktap_target_open(struct blktap_target *target, int fd, u32 flags)
+{
+	struct file *file = fget(fd);
+	int err;
+
+	if (!file)
+		return -EBADF;
+	err = check_file(file, flags);
+	if (err) {
+		fput(file);
+		return err;
+	}
+	target->file = file;
+	target->device = plain_device(file);
+	/* As they are now: what fcntl() changes later is not asked again. */
+	target->iocb_flags = (file->f_iocb_flags | IOCB_DIRECT) & ~IOCB_APPEND;
+	/* A full queue of a device is waited for; a file system may take much longer. */
+	if (S_ISREG(file_inode(file)->i_mode))
+		target->iocb_flags |= IOCB_NOWAIT;
+	return 0;
+}
+
+static struct blktap_delegation *create(const struct blktap_extent *extent,
+					const struct blktap_target *target)
 {
 	struct blktap_delegation *delegation = kzalloc(sizeof(*delegation), GFP_KERNEL);
 
 	if (!delegation)
 		return NULL;
-	delegation->file = file;
-	delegation->device = plain_device(file);
+	delegation->target = *target;
 	delegation->sector = extent->sector;
 	delegation->sectors = extent->sectors;
 	delegation->offset = extent->offset;
 	delegation->flags = extent->flags;
-	/* As they are now: what fcntl() changes later is not asked again. */
-	delegation->iocb_flags = (file->f_iocb_flags | IOCB_DIRECT) & ~IOCB_APPEND;
-	/* A full queue of a device is waited for; a file system may take much longer. */
-	if (S_ISREG(file_inode(file)->i_mode))
-		delegation->iocb_flags |= IOCB_NOWAIT;
 	refcount_set(&delegation->users, 1);
 	return delegation;
 }
@@ -103,7 +124,7 @@ static struct blktap_delegation *create(struct file *file, const struct blktap_e
 int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *extent)
 {
 	struct blktap_delegation *delegation;
-	struct file *file;
+	struct blktap_target target;
 	int err;
 
 	err = check_extent(vbd, extent);
@@ -111,16 +132,13 @@ int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *exte
 		return err;
 	if (vbd->nr_delegations >= BLKTAP_EXTENTS_MAX)
 		return -ENOSPC;
-	err = blktap_submit_hire(vbd);
+	err = blktap_worker_hire(vbd);
 	if (err)
 		return err;
-	file = fget(extent->fd);
-	if (!file)
-		return -EBADF;
-	err = check_file(file, extent->flags);
+	err = blktap_target_open(&target, extent->fd, extent->flags);
 	if (err)
-		goto put;
-	delegation = create(file, extent);
+		return err;
+	delegation = create(extent, &target);
 	if (!delegation) {
 		err = -ENOMEM;
 		goto put;
@@ -135,7 +153,7 @@ int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *exte
 	return 0;
 
 put:
-	fput(file);
+	fput(target.file);
 	return err;
 }
 
@@ -143,7 +161,7 @@ put:
 void blktap_delegation_put(struct blktap_vbd *vbd, struct blktap_delegation *delegation)
 {
 	if (refcount_dec_and_test(&delegation->users)) {
-		fput(delegation->file);
+		fput(delegation->target.file);
 		kfree(delegation);
 	}
 	/* Whoever withdraws waits for the last but one, and looks after it has queued itself. */

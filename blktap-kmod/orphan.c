@@ -90,7 +90,7 @@ void blktap_orphan_work(struct work_struct *work)
 	mutex_unlock(&queue->lock);
 
 	if (last) {
-		blktap_submit_quit(queue);
+		blktap_worker_quit(queue);
 		/* A completion that was on its way out may have asked for us once more. */
 		cancel_delayed_work(&queue->work);
 		put_device(&vbd->dev);

@@ -46,7 +46,7 @@ void blktap_queue_knock(struct blktap_queue *queue)
 	}
 	/* Who sees an extent sees the worker that was there before it. */
 	smp_rmb();
-	blktap_submit_kick(queue);
+	blktap_worker_kick(queue);
 }
 
 static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
@@ -208,6 +208,7 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 		if (queue->states[i].owner != SLOT_TAPDISK)
 			continue;
 		slot_revoke(&queue->states[i]);
+		queue->offered--;
 		slot->status = BLKIF_RSP_ERROR;
 		list_add_tail(&slot->node, &queue->done);
 	}
@@ -248,6 +249,15 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 }
 
 /*
+ * Whether a barrier has to wait, with all that came with it, for I/O of whose
+ * end tapdisk does not hear: the module's own, and what tapdisk may yet submit.
+ */
+bool blktap_queue_barrier_waits(const struct blktap_queue *queue)
+{
+	return queue->submitted || (queue->submits && queue->offered);
+}
+
+/*
  * From the guest's ring to tapdisk's, or to `starts`: what the module serves by
  * itself, to be submitted when the lock is released. Returns the requests
  * announced, or -EPROTO.
@@ -272,7 +282,7 @@ static int take(struct blktap_queue *queue, struct list_head *starts)
 			if (slot->status != BLKIF_RSP_OKAY)
 				blktap_queue_answer(queue, slot);
 		blktap_submit_choose(queue, &taken, starts);
-		if (queue->barriers && queue->submitted)
+		if (queue->barriers && blktap_queue_barrier_waits(queue))
 			list_splice_tail_init(&taken, &queue->waiting);
 		n = blktap_queue_hand_over(queue, &taken);
 	}
@@ -300,7 +310,7 @@ static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
 }
 
 /*
- * One look at all there is, for the worker of submit.c. False: there was
+ * One look at all there is, for worker.c. False: there was
  * nothing to do, and an event comes with the next request. queue.lock is held.
  */
 bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts)
@@ -347,7 +357,7 @@ int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int
 
 	before = queue->user.announced;
 	queue->held = flags & BLKTAP_RUN_HOLD;
-	err = blktap_user_collect(queue);
+	err = blktap_user_collect(queue, &starts);
 	blktap_queue_finish(queue);
 	if (!err && queue->gone)
 		err = -ENODEV;
@@ -359,6 +369,6 @@ out:
 	queue->locked_mm = NULL;
 	mutex_unlock(&queue->lock);
 	mmap_read_unlock(mm);
-	blktap_submit(&starts);
+	blktap_submit_and_collect(queue, &starts);
 	return err;
 }

@@ -97,16 +97,21 @@ struct blktap_windows {
 	struct gnttab_unmap_grant_ref *unmap; /* scratch */
 };
 
-/* A range of the disk that the module serves by itself: delegate.c. */
-struct blktap_delegation {
-	struct list_head node;           /* of those that are taken out                */
+/* Where the module does I/O by itself: delegate.c. */
+struct blktap_target {
 	struct file *file;
 	struct block_device *device;     /* NULL: not, or not straight                 */
+	int iocb_flags;
+};
+
+/* A range of the disk that it serves without asking. */
+struct blktap_delegation {
+	struct list_head node;           /* of those that are taken out                */
+	struct blktap_target target;
 	u64 sector;                      /* the first                                  */
 	u64 sectors;
 	u64 offset;                      /* bytes, of its start in the file            */
 	u32 flags;                       /* BLKTAP_EXTENT_*                            */
-	int iocb_flags;
 	refcount_t users;                /* requests, and one while it is in the tree  */
 };
 
@@ -122,12 +127,15 @@ struct blktap_slot {
 	u16 first;                       /* of the run of pages: one for each segment          */
 	bool copied;                     /* its data goes through pages of copy.c              */
 	bool submitted;                  /* all its I/O was the module's own, and has ended    */
+	bool bounced;                    /* the module has tried, and tapdisk has to           */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
 	/* submit.c */
 	struct blktap_queue *queue;
-	struct blktap_delegation *delegation; /* that its I/O uses                             */
+	struct blktap_target target;     /* of its I/O, and                                    */
+	loff_t position;                 /* where in it                                        */
+	struct blktap_delegation *delegation; /* whose that is; NULL: the slot has the file    */
 	union {
 		struct kiocb iocb;
 		struct bio bio;
@@ -203,6 +211,7 @@ struct blktap_queue {
 	struct mm_struct *locked_mm;     /* whose mmap_lock goes with the lock; or NULL */
 	struct file *owner;              /* the open that is attached; NULL: orphaned  */
 	bool prefault;
+	bool submits;                    /* tapdisk may answer with BLKTAP_CMD_SUBMIT  */
 	u32 copy_bytes;                  /* of a request, up to which its data is copied */
 	bool taking;                     /* new requests are taken off the guest ring  */
 	bool held;                       /* but not now: tapdisk wants none            */
@@ -220,6 +229,7 @@ struct blktap_queue {
 	struct list_head waiting;        /* a barrier, and what came with it, that tapdisk
 					    gets when nothing is submitted any more    */
 	unsigned int in_use;             /* slots; and one while persistent grants leave */
+	unsigned int offered;            /* of these: tapdisk owns them                */
 	unsigned int submitted;          /* of these: I/O of the module's own is under way */
 	unsigned int barriers;           /* of these: barriers                         */
 	unsigned int limbo;              /* slots in limbo                             */
@@ -245,10 +255,10 @@ struct blktap_queue {
 	wait_queue_head_t wait;          /* tapdisk in poll()                          */
 	bool pending;                    /* there is a reason to call RUN              */
 	struct llist_head completed;     /* slots whose I/O has ended                  */
-	bool serving;                    /* the worker is at it, and looks again       */
+	atomic_t collectors;             /* are at it, and look again for what has ended */
 	struct blktap_delegation *guess; /* the extent used last                       */
 	unsigned long guessed_at;        /* vbd.withdrawals then: valid until it changes */
-	struct kthread_work submit_work; /* submit.c: for the worker                   */
+	struct kthread_work submit_work; /* worker.c                                   */
 	struct kthread_worker *worker;   /* NULL until something is delegated          */
 	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
 	unsigned int backoff;

@@ -24,7 +24,7 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->wait);
 	INIT_DELAYED_WORK(&queue->work, blktap_orphan_work);
-	blktap_submit_init(queue);
+	blktap_worker_init(queue);
 	blktap_persistent_init(queue);
 
 	queue->slots = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->slots), GFP_KERNEL);

@@ -20,7 +20,8 @@
 	X(responses_ok)                                                           \
 	X(responses_error)                                                        \
 	X(requests_delegated) /* started by the module itself                   */ \
-	X(requests_bounced)   /* of these, those that tapdisk got after all     */ \
+	X(requests_submitted) /* that tapdisk told it to start                  */ \
+	X(requests_bounced)   /* of both, those that tapdisk got after all      */ \
 	X(bad_requests)       /* refused by the decoder                         */ \
 	X(bad_grants)         /* requests with a grant that Xen would not map   */ \
 	X(lying_producer)     /* ring indices that cannot be                    */ \

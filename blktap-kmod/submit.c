@@ -1,72 +1,25 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the module serves by itself: requests inside of delegated extents are
- * read from and written to the extent's file straight over the guest's pages,
- * and where that is a block device, by a bio made of them. These pages get no
- * user PTE and no further reference, and tapdisk sleeps on.
+ * What the module serves by itself: requests inside of delegated extents, and
+ * those that tapdisk has submitted, are read from and written to a file straight
+ * over the guest's pages, and where that is a block device, by a bio made of
+ * them. These pages get no user PTE and no further reference, and tapdisk sleeps
+ * on.
  *
- *   choose (queue.lock) -> start (no lock: a device may make it wait)
+ *   choose, or ask (queue.lock) -> start (no lock: a device may make it wait)
  *   -> completed (any context) -> collect (queue.lock)
  *
  * What does not succeed as a whole bounces: tapdisk gets the request after all,
  * from its start, and says what went wrong. Until then the guest has no answer.
  */
 #include <linux/blkdev.h>
+#include <linux/file.h>
 #include <linux/fs.h>
-#include <linux/kthread.h>
 #include <linux/sched/mm.h>
 #include <linux/uio.h>
 
 #include "blktap.h"
 #include "trace.h"
-
-static void serve(struct kthread_work *work);
-
-void blktap_submit_init(struct blktap_queue *queue)
-{
-	kthread_init_work(&queue->submit_work, serve);
-}
-
-/*
- * Each queue gets a thread of its own: one that waits for a dead device, or that a
- * busy guest keeps at work, is nobody else's; and to wake a thread costs less than
- * to queue a work item. Idempotent. vbd.lock is held.
- */
-int blktap_submit_hire(struct blktap_vbd *vbd)
-{
-	struct kthread_worker *worker;
-	struct blktap_queue *queue;
-
-	blktap_for_each_queue(vbd, queue) {
-		if (queue->worker)
-			continue;
-		worker = kthread_create_worker(0, "blktap-%u-%u.%u", vbd->domid, vbd->devid,
-					       queue->index);
-		if (IS_ERR(worker))
-			return PTR_ERR(worker);
-		WRITE_ONCE(queue->worker, worker);
-	}
-	return 0;
-}
-
-/* The worker, there if anything was ever delegated, shall look at the ring. Any context. */
-void blktap_submit_kick(struct blktap_queue *queue)
-{
-	kthread_queue_work(READ_ONCE(queue->worker), &queue->submit_work);
-}
-
-/* The queue has nothing in use any more: nobody of us touches it from here on. */
-void blktap_submit_quit(struct blktap_queue *queue)
-{
-	if (!queue->worker)
-		return;
-	/* The last completion may not have returned yet. */
-	synchronize_rcu();
-	/* It queues itself again. */
-	kthread_cancel_work_sync(&queue->submit_work);
-	kthread_destroy_worker(queue->worker);
-	queue->worker = NULL;
-}
 
 /* A request's I/O has ended. Any context. */
 static void finished(struct blktap_slot *slot, long moved)
@@ -75,21 +28,14 @@ static void finished(struct blktap_slot *slot, long moved)
 
 	rcu_read_lock();
 	slot->moved = moved;
-	/* The first wakes whoever collects, unless that one is at it and looks again. */
-	if (llist_add(&slot->completed, &queue->completed) && !READ_ONCE(queue->serving)) {
+	/* The first wakes whoever collects, unless somebody is at it and looks again. */
+	if (llist_add(&slot->completed, &queue->completed) && !atomic_read(&queue->collectors)) {
 		if (READ_ONCE(queue->owner))
-			blktap_submit_kick(queue);
+			blktap_worker_kick(queue);
 		else
 			blktap_orphan_kick(queue);
 	}
 	rcu_read_unlock();
-}
-
-static u64 position(const struct blktap_slot *slot)
-{
-	const struct blktap_delegation *delegation = slot->delegation;
-
-	return delegation->offset + (slot->request.sector - delegation->sector) * RING_SECTOR_SIZE;
 }
 
 /* --- by way of the file: a regular one, or a device that is in the page cache --- */
@@ -120,17 +66,17 @@ static bool start_write(struct kiocb *iocb)
 
 static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool write)
 {
-	const struct blktap_delegation *delegation = slot->delegation;
-	const struct file_operations *file = delegation->file->f_op;
+	const struct blktap_target *target = &slot->target;
+	const struct file_operations *file = target->file->f_op;
 	struct kiocb *iocb = &slot->iocb;
 	struct iov_iter data;
 	ssize_t moved;
 
 	*iocb = (struct kiocb){
-		.ki_filp = delegation->file,
-		.ki_pos = position(slot),
+		.ki_filp = target->file,
+		.ki_pos = slot->position,
 		.ki_complete = completed,
-		.ki_flags = delegation->iocb_flags | (write ? IOCB_WRITE : 0),
+		.ki_flags = target->iocb_flags | (write ? IOCB_WRITE : 0),
 	};
 	iov_iter_bvec(&data, write ? ITER_SOURCE : ITER_DEST, pieces, slot->request.nr_segs,
 		      slot->request.bytes);
@@ -157,9 +103,8 @@ static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool wr
  */
 static bool goes_to_device(const struct blktap_slot *slot, bool write)
 {
-	const struct blktap_delegation *delegation = slot->delegation;
-	struct address_space *cache = delegation->file->f_mapping;
-	struct block_device *device = delegation->device;
+	struct address_space *cache = slot->target.file->f_mapping;
+	struct block_device *device = slot->target.device;
 
 	if (!device ||
 	    bdev_logical_block_size(device) > slot->queue->vbd->disk.sector_size ||
@@ -183,11 +128,11 @@ static void start_bio(struct blktap_slot *slot, struct bio_vec *pieces, bool wri
 {
 	struct bio *bio = &slot->bio;
 
-	bio_init(bio, slot->delegation->device, pieces, slot->request.nr_segs,
+	bio_init(bio, slot->target.device, pieces, slot->request.nr_segs,
 		 write ? REQ_OP_WRITE | REQ_SYNC | REQ_IDLE : REQ_OP_READ);
 	bio->bi_vcnt = slot->request.nr_segs;
 	bio->bi_iter.bi_size = slot->request.bytes;
-	bio->bi_iter.bi_sector = position(slot) >> SECTOR_SHIFT;
+	bio->bi_iter.bi_sector = slot->position >> SECTOR_SHIFT;
 	bio->bi_end_io = bio_ended;
 	submit_bio(bio);
 }
@@ -265,6 +210,9 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 			continue;
 		}
 		slot->delegation = delegation;
+		slot->target = delegation->target;
+		slot->position = delegation->offset +
+			(slot->request.sector - delegation->sector) * RING_SECTOR_SIZE;
 		gather_pieces(queue, slot);
 		count++;
 	}
@@ -273,6 +221,47 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 	list_splice(&others, taken);
 	queue->submitted += count;
 	blktap_count(queue->vbd, requests_delegated, count);
+}
+
+/* Errors are those of BLKTAP_IOC_DELEGATE: then the slot has no file. */
+static int open_target(struct blktap_slot *slot, int fd, u64 offset)
+{
+	const struct blkif_request *request = &slot->request;
+
+	slot->delegation = NULL;
+	slot->position = offset;
+	slot->target.file = NULL;
+	if (offset % slot->queue->vbd->disk.sector_size || offset > LLONG_MAX - request->bytes)
+		return -EINVAL;
+	return blktap_target_open(&slot->target, fd, blkif_op_writes(request->op) ?
+				  BLKTAP_EXTENT_WRITE : BLKTAP_EXTENT_READ);
+}
+
+/*
+ * tapdisk, whose context this is, has submitted a read or write, which joins
+ * `starts`. It bounces if the module cannot use the file. queue.lock is held.
+ */
+void blktap_submit_ask(struct blktap_queue *queue, struct blktap_slot *slot, int fd, u64 offset,
+		       struct list_head *starts)
+{
+	int err = open_target(slot, fd, offset);
+
+	blktap_count(queue->vbd, requests_submitted, 1);
+	queue->submitted++;
+	if (err) {
+		finished(slot, err);
+		return;
+	}
+	gather_pieces(queue, slot);
+	list_add_tail(&slot->node, starts);
+}
+
+static void release_target(struct blktap_slot *slot)
+{
+	if (slot->delegation)
+		blktap_delegation_put(slot->queue->vbd, slot->delegation);
+	else if (slot->target.file)
+		fput(slot->target.file);
 }
 
 /*
@@ -288,45 +277,20 @@ void blktap_submit_collect(struct blktap_queue *queue)
 	LIST_HEAD(bounced);
 
 	llist_for_each_entry_safe(slot, next, ended, completed) {
-		blktap_delegation_put(vbd, slot->delegation);
+		release_target(slot);
 		queue->submitted--;
 		if (slot->moved == slot->request.bytes) {
 			slot->submitted = true;
 			list_add_tail(&slot->node, &queue->done);
 			continue;
 		}
+		slot->bounced = true;
 		list_add_tail(&slot->node, &bounced);
 		blktap_count(vbd, requests_bounced, 1);
 		trace_blktap_bounce(vbd->domid, vbd->devid, slot->index, slot->request.op,
 				    slot->request.sector, slot->request.bytes, slot->moved);
 	}
-	if (!queue->submitted)
+	if (!blktap_queue_barrier_waits(queue))
 		list_splice_tail_init(&queue->waiting, &bounced);
 	blktap_queue_hand_over(queue, &bounced);
-}
-
-/* The worker: all that RUN does, but for what is tapdisk's alone. */
-static void serve(struct kthread_work *work)
-{
-	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
-	bool idle = false;
-
-	blktap_count(queue->vbd, worker_runs, 1);
-	WRITE_ONCE(queue->serving, true);
-	while (!idle) {
-		LIST_HEAD(starts);
-
-		mutex_lock(&queue->lock);
-		idle = !blktap_queue_serve(queue, &starts);
-		mutex_unlock(&queue->lock);
-		blktap_submit(&starts);
-		/* A guest that never rests must not hold up RCU's tasks. */
-		if (!idle)
-			cond_resched_tasks_rcu_qs();
-	}
-	WRITE_ONCE(queue->serving, false);
-	/* Whoever saw us at it has left the rest to us. */
-	smp_mb();
-	if (!llist_empty(&queue->completed))
-		blktap_submit_kick(queue);
 }

@@ -92,12 +92,20 @@ static u8 user_op(u8 op)
 	}
 }
 
+/* A barrier that is under way needs to know when what came before it has ended. */
+static bool is_submittable(const struct blktap_queue *queue, const struct blktap_slot *slot)
+{
+	return queue->submits && !queue->barriers && !slot->bounced &&
+		(slot->request.op == BLKIF_OP_READ || slot->request.op == BLKIF_OP_WRITE);
+}
+
 static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 {
 	struct blktap_vbd *vbd = queue->vbd;
 	const struct blkif_request *request = &slot->request;
 	struct blktap_req *ring = queue->user.descriptors + REQUESTS_AT;
 	struct blktap_seg *table = queue->user.descriptors + SEGMENTS_AT;
+	bool submittable = is_submittable(queue, slot);
 	unsigned int seg;
 
 	for (seg = slot->first; seg < slot->first + request->nr_segs; seg++)
@@ -109,15 +117,17 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 	ring[queue->user.announced++ % BLKTAP_DEPTH_MAX] = (struct blktap_req) {
 		.sector = request->sector,
 		.bytes = request->bytes,
-		.generation = slot_offer(&queue->states[slot->index]),
+		.generation = slot_offer(&queue->states[slot->index], submittable),
 		.slot = slot->index,
 		.op = user_op(request->op),
-		.flags = request->secure ? BLKTAP_REQ_SECURE : 0,
+		.flags = (request->secure ? BLKTAP_REQ_SECURE : 0) |
+			 (submittable ? BLKTAP_REQ_SUBMITTABLE : 0),
 		.nr_segs = request->nr_segs,
 		.first_seg = slot->first,
 		.arrival = slot->arrival,
 		.discard_sectors = request->discard_sectors,
 	};
+	queue->offered++;
 	trace_blktap_announce(vbd->domid, vbd->devid, slot->index, request->op, request->sector,
 			      request->bytes, 0);
 }
@@ -140,7 +150,8 @@ int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots)
 	return count;
 }
 
-static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd)
+static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd,
+			struct list_head *starts)
 {
 	struct blktap_vbd *vbd = queue->vbd;
 	enum cmd_verdict verdict = cmd_judge(cmd, queue->states, BLKTAP_DEPTH_MAX);
@@ -160,18 +171,26 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 		return;
 	}
 	slot_answered(&queue->states[cmd->slot]);
+	queue->offered--;
 	slot = &queue->slots[cmd->slot];
+	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
+			     slot->request.sector, slot->request.bytes, cmd->result);
+	if (cmd->verb == BLKTAP_CMD_SUBMIT) {
+		blktap_submit_ask(queue, slot, cmd->fd, cmd->offset, starts);
+		return;
+	}
 	if (cmd->result == -EOPNOTSUPP)
 		slot->status = BLKIF_RSP_EOPNOTSUPP;
 	else if (cmd->result)
 		slot->status = BLKIF_RSP_ERROR;
 	list_add_tail(&slot->node, &queue->done);
-	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
-			     slot->request.sector, slot->request.bytes, cmd->result);
 }
 
-/* Takes tapdisk's commands. -EPROTO: its index cannot be, nothing was taken. */
-int blktap_user_collect(struct blktap_queue *queue)
+/*
+ * Takes tapdisk's commands; what it submits joins `starts`. -EPROTO: its index cannot be, nothing
+ * was taken.
+ */
+int blktap_user_collect(struct blktap_queue *queue, struct list_head *starts)
 {
 	struct blktap_user_ring *user = &queue->user;
 	const struct blktap_cmd *ring = user->commands + COMMANDS_AT;
@@ -185,7 +204,7 @@ int blktap_user_collect(struct blktap_queue *queue)
 	while (n--) {
 		ring_copy_in(&cmd, &ring[ring_position(&user->taken)], sizeof(cmd));
 		user->taken.seen++;
-		collect_one(queue, &cmd);
+		collect_one(queue, &cmd, starts);
 	}
 	/* tapdisk may reuse the entries once it sees this: our copies are made. */
 	ring_store_release_u32(&kernel_head(queue)->cmd_cons, user->taken.seen);

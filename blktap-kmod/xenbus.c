@@ -347,7 +347,7 @@ static void remove_queue(struct blktap_queue *queue)
 	mutex_unlock(&queue->lock);
 	if (zombie)
 		return;
-	blktap_submit_quit(queue);
+	blktap_worker_quit(queue);
 	cancel_delayed_work_sync(&queue->work);
 }
 

@@ -65,6 +65,12 @@
  * start, and whose error is tapdisk's to tell.
  * Then requests may be announced at any time, and poll() says so.
  *
+ * Submission: where tapdisk wants to hear of every request, but not to move its
+ * data, it asks for BLKTAP_FEATURE_SUBMIT and answers with BLKTAP_CMD_SUBMIT:
+ * "the data is in that file, at that offset". The module carries it out as if it
+ * had been delegated, and what does not succeed as a whole is announced again,
+ * without BLKTAP_REQ_SUBMITTABLE: that one tapdisk carries out itself.
+ *
  * Neither side trusts the other's indices; entries are copied once and the
  * copy is validated. Fields named `reserved` are zero and checked. All numbers
  * have this machine's byte order.
@@ -100,7 +106,14 @@
  * cheaper when most are not.
  */
 #define BLKTAP_FEATURE_PREFAULT  (1ull << 0)
-#define BLKTAP_FEATURES_KNOWN    BLKTAP_FEATURE_PREFAULT
+
+/*
+ * BLKTAP_FEATURE_SUBMIT: reads and writes may be announced as submittable, see
+ * BLKTAP_REQ_SUBMITTABLE. A barrier is announced only when all before it has
+ * been carried out, for tapdisk does not hear when that is.
+ */
+#define BLKTAP_FEATURE_SUBMIT    (1ull << 1)
+#define BLKTAP_FEATURES_KNOWN    (BLKTAP_FEATURE_PREFAULT | BLKTAP_FEATURE_SUBMIT)
 
 /* What the disk is: blktap_attach.disk_flags. */
 #define BLKTAP_DISK_READ_ONLY  (1u << 0) /* writes are refused before tapdisk sees them        */
@@ -265,7 +278,8 @@ struct blktap_user_head {
 #define BLKTAP_OP_DISCARD  4u /* the content of the range is not needed any more                */
 
 /* How: blktap_req.flags. */
-#define BLKTAP_REQ_SECURE  (1u << 0) /* of a discard: nobody can read the content any more     */
+#define BLKTAP_REQ_SECURE       (1u << 0) /* of a discard: nobody can read the content any more */
+#define BLKTAP_REQ_SUBMITTABLE  (1u << 1) /* may be answered with BLKTAP_CMD_SUBMIT             */
 
 /* One announced request. Valid until tapdisk answers its slot. */
 struct blktap_req {
@@ -290,7 +304,9 @@ struct blktap_seg {
 };
 
 /* Verbs: blktap_cmd.verb. */
-#define BLKTAP_CMD_COMPLETE  1u /* `slot` is done with `result`; tapdisk gives the slot back */
+#define BLKTAP_CMD_COMPLETE  1u /* `slot` is done with `result`; tapdisk gives the slot back  */
+#define BLKTAP_CMD_SUBMIT    2u /* the module shall do it: `slot` is all at `offset` of `fd`,
+				   a file that could be delegated                        */
 
 /* One command of tapdisk. */
 struct blktap_cmd {
@@ -300,8 +316,9 @@ struct blktap_cmd {
 	__u32 generation; /* as announced                                            */
 	__s32 result;     /* COMPLETE: 0, or a negative errno (-1..-4095);
 			     -EOPNOTSUPP is passed on to the guest as such           */
-	__u32 reserved0;
-	__u64 reserved[2];
+	__s32 fd;         /* SUBMIT                                                  */
+	__u64 offset;     /* SUBMIT: bytes, whole logical blocks                     */
+	__u64 reserved;
 };
 
 #endif

@@ -98,6 +98,8 @@ SIZE_IS(struct blktap_seg, 8);
 SIZE_IS(struct blktap_cmd, 32);
 AT(struct blktap_cmd, generation, 4);
 AT(struct blktap_cmd, result, 8);
+AT(struct blktap_cmd, fd, 12);
+AT(struct blktap_cmd, offset, 16);
 SIZE_IS(struct blktap_extent, 48);
 AT(struct blktap_extent, fd, 24);
 SIZE_IS(struct blktap_range, 16);

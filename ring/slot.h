@@ -28,6 +28,7 @@ struct slot_state {
 	__u32 generation;
 	__u8 owner; /* enum slot_owner                             */
 	bool owed;  /* tapdisk has not answered the latest offer   */
+	bool submittable; /* of this offer: BLKTAP_REQ_SUBMITTABLE */
 };
 
 enum cmd_verdict {
@@ -40,13 +41,15 @@ enum cmd_verdict {
 	CMD_NO_SUCH_SLOT,
 	CMD_NOT_OWNED,    /* never offered in this generation, or answered already          */
 	CMD_BAD_RESULT,
+	CMD_NOT_SUBMITTABLE,
 };
 
 /* Gives the slot to tapdisk under a new generation, which it returns. Never 0. */
-static inline __u32 slot_offer(struct slot_state *slot)
+static inline __u32 slot_offer(struct slot_state *slot, bool submittable)
 {
 	slot->owner = SLOT_TAPDISK;
 	slot->owed = true;
+	slot->submittable = submittable;
 	if (++slot->generation == 0)
 		slot->generation = 1;
 	return slot->generation;
@@ -71,17 +74,18 @@ static inline void slot_revoke(struct slot_state *slot)
 static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 					 const struct slot_state *slots, __u32 depth)
 {
+	const bool submit = cmd->verb == BLKTAP_CMD_SUBMIT;
 	const struct slot_state *slot;
 
-	if (cmd->verb != BLKTAP_CMD_COMPLETE)
+	if (!submit && cmd->verb != BLKTAP_CMD_COMPLETE)
 		return CMD_UNKNOWN_VERB;
 	if (cmd->flags)
 		return CMD_UNKNOWN_FLAG;
-	if (cmd->reserved0 || cmd->reserved[0] || cmd->reserved[1])
+	if (cmd->reserved || (!submit && (cmd->fd || cmd->offset)))
 		return CMD_RESERVED_SET;
 	if (cmd->slot >= depth)
 		return CMD_NO_SUCH_SLOT;
-	if (cmd->result > 0 || cmd->result < -4095)
+	if (submit ? cmd->result : cmd->result > 0 || cmd->result < -4095)
 		return CMD_BAD_RESULT;
 	slot = &slots[cmd->slot];
 	if (cmd->generation != slot->generation) {
@@ -91,6 +95,8 @@ static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 	}
 	if (slot->owner != SLOT_TAPDISK)
 		return CMD_NOT_OWNED;
+	if (submit && !slot->submittable)
+		return CMD_NOT_SUBMITTABLE;
 	return CMD_VALID;
 }
 

@@ -20,6 +20,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@
 #include "base/limits.hpp"
 #include "base/result.hpp"
 #include "image/lock.hpp"
+#include "image/place.hpp"
 #include "io/engine.hpp"
 
 namespace tapdisk {
@@ -89,6 +91,11 @@ class Image {
   virtual ~Image() = default;
 
   virtual const ImageInfo& info() const noexcept = 0;
+
+  // Where the whole of a read or write, of `bytes` at `sector`, can be carried out with direct I/O
+  // by somebody who does not understand the format. Nothing: start() it.
+  virtual std::optional<Place> place(ImageVerb verb, std::uint64_t sector,
+                                     std::uint64_t bytes) const noexcept = 0;
 
   void start(ImageOp& op) noexcept;
 

@@ -50,6 +50,12 @@ class RawImage final : public Image, private IoClient, private DiscardClient {
 
   const ImageInfo& info() const noexcept override { return info_; }
 
+  std::optional<Place> place(ImageVerb, std::uint64_t sector,
+                             std::uint64_t) const noexcept override {
+    if (!info_.direct) return {};
+    return Place{fd_, sector * kSectorSize};
+  }
+
  private:
   void do_start(ImageOp& op) noexcept override {
     switch (op.verb) {

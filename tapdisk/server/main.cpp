@@ -38,7 +38,8 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
                      disk.sector_size, disk.read_only ? "read-only" : "read-write",
                      disk.discard.offered ? "discard" : "no discard",
                      disk.direct ? "direct" : "buffered",
-                     options.attach.grants ? "copied" : delegated ? "delegated" : "window", copies,
+                     options.attach.grants ? "copied" : options.attach.submits ? "submitted"
+                     : delegated ? "delegated" : "window", copies,
                      queues.engine(), queues.count(),
                      queues.count() == 1 ? "queue" : "queues");
 }
@@ -47,7 +48,9 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
 Result<bool> delegate(const Options& options, const OpenImage& image, QueueThreads& queues,
                       std::uint64_t from) {
   const bool must = options.path == DataPath::kDelegate;
-  if (options.path == DataPath::kWindow || (options.attach.grants && !must)) return false;
+  if (options.path == DataPath::kWindow || options.path == DataPath::kSubmit ||
+      (options.attach.grants && !must))
+    return false;
   if (image.extents().empty()) {
     if (!must) return false;
     return plain_error(options.image.path, "cannot be delegated: its I/O is not direct",
@@ -86,6 +89,10 @@ int serve(const Options& options) {
   auto image = open_image("raw", options.image);
   if (!image) return failed(kStartFailed, image.error());
   const ImageInfo& disk = (*image)->info();
+  if (options.attach.submits && !disk.direct)
+    return failed(kStartFailed, plain_error(options.image.path,
+                                            "cannot be submitted: its I/O is not direct",
+                                            EOPNOTSUPP));
   ErrorLog errors{options.image.path, [](const std::string& line) { log::error("{}", line); }};
   auto opened = QueueThreads::open({options.attach, options.engine, **image, errors});
   if (!opened) return failed(kStartFailed, opened.error());

@@ -20,6 +20,7 @@ enum class DataPath {
   kAuto,      // the module where it can, tapdisk where not
   kWindow,    // tapdisk
   kDelegate,  // the module, or the start fails
+  kSubmit,    // the module, each time that tapdisk tells it where; or the start fails
 };
 
 struct Options {

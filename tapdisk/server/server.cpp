@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <variant>
 
 #include "base/check.hpp"
@@ -76,9 +77,21 @@ void Server::ring() {
     const Result<bool> taken = source_.next(request);
     if (!taken) return fail(taken.error());
     if (!*taken) return;
+    Pending pending{request};
+    if (const std::optional<Place> place = place_of(request)) {
+      // No concern of the queue's: with a barrier about, nothing is submittable.
+      counters_.submits.add();
+      source_.reply(std::move(pending).submit(*place));
+      continue;
+    }
     drained_ = false;
-    perform(queue_.step(Arrived{Pending{request}}));
+    perform(queue_.step(Arrived{std::move(pending)}));
   }
+}
+
+std::optional<Place> Server::place_of(const Request& request) const noexcept {
+  if (!request.submittable) return {};
+  return image_.place(image_verb(request.verb), request.sector, request.bytes);
 }
 
 void Server::perform(const Actions& actions) noexcept {

@@ -15,6 +15,7 @@
 
 #include <array>
 #include <chrono>
+#include <optional>
 
 #include "base/counter.hpp"
 #include "base/resource.hpp"
@@ -33,6 +34,7 @@ struct ServerCounters {
   Counter writes;
   Counter syncs;
   Counter discards;
+  Counter submits;  // reads and writes that the module was told to carry out
   Counter bytes_read;
   Counter bytes_written;
   Counter bytes_discarded;
@@ -59,6 +61,7 @@ class Server final : private ImageClient, private IoClient {
 
   void turn();
   void ring();
+  std::optional<Place> place_of(const Request& request) const noexcept;
   void perform(const Actions& actions) noexcept;
   void perform(const StartData& action) noexcept;
   void perform(const StartSync& action) noexcept;

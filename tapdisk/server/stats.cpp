@@ -21,6 +21,7 @@ json counters_of(const QueueView& queue) {
       {"writes", served.writes.get()},
       {"syncs", served.syncs.get()},
       {"discards", served.discards.get()},
+      {"submits", served.submits.get()},
       {"bytes_read", served.bytes_read.get()},
       {"bytes_written", served.bytes_written.get()},
       {"bytes_discarded", served.bytes_discarded.get()},

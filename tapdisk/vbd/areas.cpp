@@ -103,7 +103,10 @@ bool Areas::parse_data(const blktap_req& req, Request& request) noexcept {
   const bool may_be_empty = req.op == BLKTAP_OP_FLUSH || req.op == BLKTAP_OP_BARRIER;
   const bool writes = req.op != BLKTAP_OP_READ && req.bytes;
   request.bytes = req.bytes;
-  return req.flags == 0 && (req.bytes || may_be_empty) &&
+  request.submittable = req.flags & BLKTAP_REQ_SUBMITTABLE;
+  return (req.flags & ~BLKTAP_REQ_SUBMITTABLE) == 0 && (req.bytes || may_be_empty) &&
+         !(request.submittable &&
+           (may_be_empty || !(attach_.features & BLKTAP_FEATURE_SUBMIT))) &&
          !(writes && (attach_.disk_flags_out & BLKTAP_DISK_READ_ONLY)) &&
          req.bytes % kSectorSize == 0 && is_in_disk(req.sector, req.bytes / kSectorSize) &&
          req.nr_segs <= attach_.max_segs && gather(req, request);
@@ -171,10 +174,14 @@ void Areas::release_run(Slot slot) noexcept {
 void Areas::reply(const Reply& reply) noexcept {
   release_run(reply.slot);
   blktap_cmd command{};
-  command.verb = BLKTAP_CMD_COMPLETE;
+  command.verb = reply.submitted ? BLKTAP_CMD_SUBMIT : BLKTAP_CMD_COMPLETE;
   command.slot = reply.slot;
   command.generation = reply.generation;
   command.result = reply.result;
+  if (reply.submitted) {
+    command.fd = reply.submitted->fd;
+    command.offset = reply.submitted->offset;
+  }
   std::memcpy(at_.commands + attach_.commands_at +
                   (produced_ & (attach_.commands - 1)) * sizeof(command),
               &command, sizeof(command));

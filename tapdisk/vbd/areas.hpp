@@ -39,7 +39,7 @@ class Areas {
   // that breaks the ABI is an error, because the slot it is about cannot be trusted either.
   Result<bool> next(Request& request) noexcept;
 
-  // Writes a COMPLETE command and publishes it.
+  // Writes a command and publishes it.
   void reply(const Reply& reply) noexcept;
 
   std::uint32_t state() const noexcept;

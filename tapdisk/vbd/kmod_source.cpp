@@ -32,7 +32,9 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
     attach.discard_granularity = disk.discard.granularity;
     attach.discard_alignment = disk.discard.alignment;
   }
-  attach.features = options.prefault ? BLKTAP_FEATURE_PREFAULT : 0;
+  // What is submitted is never looked at.
+  attach.features = options.submits ? BLKTAP_FEATURE_SUBMIT
+                    : options.prefault ? BLKTAP_FEATURE_PREFAULT : 0;
   attach.sectors = disk.sectors;
   attach.sector_size = disk.sector_size;
   attach.physical_sector_size = disk.physical_sector_size;

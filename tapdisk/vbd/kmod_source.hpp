@@ -18,6 +18,7 @@ struct AttachOptions {
   bool cdrom = false;
   bool removable = false;
   bool prefault = true;     // pages visible before their request is announced
+  bool submits = false;     // the module moves the data, to and from where it is told each time
   bool persistent = false;  // grants may stay mapped between requests
   std::uint32_t copy_bytes = 0;  // of a request, up to which the module may copy its data
   bool grants = false;      // without the module: grant_source.hpp

@@ -10,10 +10,12 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
 #include "base/check.hpp"
+#include "image/place.hpp"
 
 namespace tapdisk {
 
@@ -29,12 +31,15 @@ struct Request {
   std::uint64_t bytes = 0;       // length of the range; 0 only for a flush or barrier
   std::span<iovec> data;         // the pages in the window; the slot's until the reply
   bool secure = false;           // of a discard: nobody can read the content any more
+  bool submittable = false;      // the module may move its data, if told from where or to where
 };
 
 struct Reply {
   Slot slot = 0;
   std::uint32_t generation = 0;
   int result = 0;  // 0 or -errno
+  // Instead of a result: the module is to do it there. If it cannot, the request comes again.
+  std::optional<Place> submitted{};
 
   bool operator==(const Reply&) const = default;
 };
@@ -56,6 +61,11 @@ class Pending {
   Reply answer(int result) && noexcept {
     check(std::exchange(owed_, false));
     return Reply{request_.slot, request_.generation, result};
+  }
+
+  Reply submit(const Place& place) && noexcept {
+    check(request_.submittable && std::exchange(owed_, false));
+    return Reply{request_.slot, request_.generation, 0, place};
   }
 
  private:

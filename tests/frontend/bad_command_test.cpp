@@ -42,11 +42,11 @@ struct BadCommand {
 };
 
 const BadCommand kBadCommands[] = {
-    {"UnknownVerb", [](auto& c) { c.verb = 2; }},
+    {"UnknownVerb", [](auto& c) { c.verb = 3; }},
     {"NoVerb", [](auto& c) { c.verb = 0; }},
     {"Flags", [](auto& c) { c.flags = 0x80; }},
-    {"ReservedWord", [](auto& c) { c.reserved0 = 1; }},
-    {"ReservedTail", [](auto& c) { c.reserved[1] = 1ull << 63; }},
+    {"ReservedWord", [](auto& c) { c.fd = 1; }},
+    {"ReservedTail", [](auto& c) { c.reserved = 1ull << 63; }},
     {"SlotOfNobody", [](auto& c) { c.slot ^= 1; c.generation = 0; }},
     {"SlotBeyondTheTable", [](auto& c) { c.slot = BLKTAP_DEPTH_MAX; }},
     {"LargestSlot", [](auto& c) { c.slot = 0xffff; }},

@@ -62,10 +62,11 @@ inline int withdraw(int vbd, std::uint64_t sector, std::uint64_t sectors)
 // A connected frontend, a tapdisk that does only what the case makes it do, and a store.
 class Served : public testing::Test {
 protected:
-    void connect(const std::string& store, int flags)
+    void connect(const std::string& store, int flags,
+                 const blktap_attach& attach = attach_to(Seat::kSectors))
     {
         file = std::make_unique<File>(store, flags);
-        seat.emplace(vbd.node());
+        seat.emplace(vbd.node(), attach);
         frontend = std::make_unique<Frontend>(vbd);
         ASSERT_TRUE(frontend->connect()) << vbd.error();
         seat->run(); // tapdisk goes to sleep

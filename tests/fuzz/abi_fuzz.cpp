@@ -20,6 +20,7 @@ constexpr std::uint32_t kDepth = 8;
 struct Book {
     bool open = false;            // offered and neither answered nor taken back
     bool revoked = false;         // taken back and not answered since
+    bool submittable = false;     // of the latest offer
     std::uint32_t generation = 0; // under which it was offered last
     std::uint64_t offers = 0;
     std::uint64_t answers = 0;
@@ -37,13 +38,14 @@ public:
         }
     }
 
-    void offer(std::uint32_t i)
+    void offer(std::uint32_t i, bool submittable)
     {
         if (slots_[i].owner != SLOT_FREE)
             return;
         FUZZ_CHECK(!books_[i].revoked); // tapdisk's I/O still names its pages
         slots_[i].owner = SLOT_KERNEL;
-        books_[i].generation = slot_offer(&slots_[i]);
+        books_[i].generation = slot_offer(&slots_[i], submittable);
+        books_[i].submittable = submittable;
         books_[i].open = true;
         books_[i].offers++;
     }
@@ -105,7 +107,9 @@ private:
         const auto before = slots_;
         const cmd_verdict verdict = cmd_judge(&cmd, slots_.data(), kDepth);
         FUZZ_CHECK(std::memcmp(&before, &slots_, sizeof before) == 0);
-        FUZZ_CHECK((verdict == CMD_VALID) == (is_honest(cmd) && books_[cmd.slot].open));
+        FUZZ_CHECK((verdict == CMD_VALID) ==
+                   (is_honest(cmd) && books_[cmd.slot].open &&
+                    (cmd.verb == BLKTAP_CMD_COMPLETE || books_[cmd.slot].submittable)));
         FUZZ_CHECK((verdict == CMD_LATE) == (is_honest(cmd) && books_[cmd.slot].revoked));
         if (verdict != CMD_VALID && verdict != CMD_LATE)
             return;
@@ -123,7 +127,13 @@ private:
         if (cmd.slot >= kDepth)
             return false;
         blktap_cmd expected = honest(cmd.slot);
-        expected.result = cmd.result;
+        if (cmd.verb == BLKTAP_CMD_SUBMIT) {
+            expected.verb = cmd.verb;
+            expected.fd = cmd.fd;
+            expected.offset = cmd.offset;
+        } else {
+            expected.result = cmd.result;
+        }
         return std::memcmp(&expected, &cmd, sizeof cmd) == 0 && cmd.result <= 0 &&
                cmd.result >= -4095;
     }
@@ -146,7 +156,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
         const auto what = input.take<std::uint8_t>();
         const std::uint32_t slot = (what >> 4) % kDepth;
         switch (what & 15) {
-        case 0: model.offer(slot); break;
+        case 0: model.offer(slot, false); break;
+        case 9: model.offer(slot, true); break;
+        case 8: {
+            blktap_cmd cmd = model.honest(slot);
+            cmd.verb = BLKTAP_CMD_SUBMIT;
+            cmd.fd = input.take<std::int8_t>();
+            model.tapdisk_writes(cmd);
+            break;
+        }
         case 1: model.revoke(slot); break;
         case 2: model.free(slot); break;
         case 3: model.tapdisk_writes(model.honest(slot)); break;

@@ -294,9 +294,9 @@ TEST(FetchOnceCommand, EachByteOfACommandIsLoadedExactlyOnce)
     auto* head = reinterpret_cast<blktap_user_head*>(page.bytes);
     auto* commands = reinterpret_cast<blktap_cmd*>(head + 1);
     head->cmd_prod = 1;
-    commands[0] = {BLKTAP_CMD_COMPLETE, 0, 1, 1, 0, 0, {0, 0}};
+    commands[0] = {BLKTAP_CMD_COMPLETE, 0, 1, 1, 0, 0, 0, 0};
     std::array<slot_state, 4> slots{};
-    slot_offer(&slots[1]);
+    slot_offer(&slots[1], false);
 
     const ring_consumer consumer{0, 32};
     ASSERT_EQ(ring_available(&consumer, &head->cmd_prod), 1);

@@ -20,10 +20,10 @@ protected:
     CmdJudge()
     {
         for (slot_state& slot : slots)
-            slot = {10, SLOT_FREE, false};
+            slot = {10, SLOT_FREE, false, false};
         cmd.verb = BLKTAP_CMD_COMPLETE;
         cmd.slot = 2;
-        cmd.generation = slot_offer(&slots[2]);
+        cmd.generation = slot_offer(&slots[2], false);
     }
 
     cmd_verdict judge() const { return cmd_judge(&cmd, slots.data(), kDepth); }
@@ -41,7 +41,9 @@ TEST_F(CmdJudge, RefusesEveryOtherVerb)
 {
     for (int verb = 0; verb < 256; verb++) {
         cmd.verb = static_cast<std::uint8_t>(verb);
-        EXPECT_EQ(judge(), verb == BLKTAP_CMD_COMPLETE ? CMD_VALID : CMD_UNKNOWN_VERB) << verb;
+        EXPECT_EQ(judge(), verb == BLKTAP_CMD_COMPLETE ? CMD_VALID
+                           : verb == BLKTAP_CMD_SUBMIT ? CMD_NOT_SUBMITTABLE
+                                                       : CMD_UNKNOWN_VERB) << verb;
     }
 }
 
@@ -58,15 +60,71 @@ TEST_F(CmdJudge, RefusesEveryReservedBit)
     const blktap_cmd honest = cmd;
     for (int bit = 0; bit < 32; bit++) {
         cmd = honest;
-        cmd.reserved0 = 1u << bit;
+        cmd.fd = static_cast<std::int32_t>(1u << bit);
         EXPECT_EQ(judge(), CMD_RESERVED_SET);
     }
-    for (auto& word : {0, 1})
+    for (const auto word : {&blktap_cmd::offset, &blktap_cmd::reserved})
         for (int bit = 0; bit < 64; bit++) {
             cmd = honest;
-            cmd.reserved[word] = 1ull << bit;
+            cmd.*word = 1ull << bit;
             EXPECT_EQ(judge(), CMD_RESERVED_SET);
         }
+}
+
+// A command that submits what slot 2 has been offered for.
+class CmdJudgeSubmit : public CmdJudge {
+protected:
+    CmdJudgeSubmit()
+    {
+        cmd.verb = BLKTAP_CMD_SUBMIT;
+        cmd.generation = slot_offer(&slots[2], true);
+        cmd.fd = 7;
+        cmd.offset = 1ull << 40;
+    }
+};
+
+TEST_F(CmdJudgeSubmit, WhatWasOfferedForItMayBeSubmitted)
+{
+    EXPECT_EQ(judge(), CMD_VALID);
+    cmd.fd = -1; // whoever opens it judges that
+    cmd.offset = ~0ull;
+    EXPECT_EQ(judge(), CMD_VALID);
+}
+
+TEST_F(CmdJudgeSubmit, OrCompletedAllTheSame)
+{
+    cmd.verb = BLKTAP_CMD_COMPLETE;
+    cmd.fd = 0;
+    cmd.offset = 0;
+    EXPECT_EQ(judge(), CMD_VALID);
+}
+
+TEST_F(CmdJudgeSubmit, WhatIsOfferedAgainMayNot)
+{
+    cmd.generation = slot_offer(&slots[2], false);
+    EXPECT_EQ(judge(), CMD_NOT_SUBMITTABLE);
+}
+
+TEST_F(CmdJudgeSubmit, HasNoResult)
+{
+    for (std::int32_t result : {1, -1, -EIO, INT32_MIN}) {
+        cmd.result = result;
+        EXPECT_EQ(judge(), CMD_BAD_RESULT) << result;
+    }
+}
+
+TEST_F(CmdJudgeSubmit, HasNoFlagsAndOneReservedWord)
+{
+    cmd.reserved = 1;
+    EXPECT_EQ(judge(), CMD_RESERVED_SET);
+    cmd.flags = 1;
+    EXPECT_EQ(judge(), CMD_UNKNOWN_FLAG);
+}
+
+TEST_F(CmdJudgeSubmit, OfASlotThatWasTakenBackIsLate)
+{
+    slot_revoke(&slots[2]);
+    EXPECT_EQ(judge(), CMD_LATE);
 }
 
 TEST_F(CmdJudge, RefusesSlotsBeyondTheTable)
@@ -109,13 +167,13 @@ TEST_F(CmdJudge, CallsASecondAnswerNotOwned)
 TEST_F(CmdJudge, CallsAnAnswerToAnEarlierOfferStaleWhenTheSlotIsInUseAgain)
 {
     slots[2].owner = SLOT_FREE;
-    slot_offer(&slots[2]);
+    slot_offer(&slots[2], false);
     EXPECT_EQ(judge(), CMD_STALE);
 }
 
 TEST_F(CmdJudge, AGuessAtASlotThatWasNeverOfferedIsRefusedWhateverItsGeneration)
 {
-    slots[1] = {0, SLOT_FREE, false};
+    slots[1] = {0, SLOT_FREE, false, false};
     cmd.slot = 1;
     for (std::uint32_t generation : {0u, 1u, 2u, 0xffffffffu}) {
         cmd.generation = generation;
@@ -127,7 +185,7 @@ TEST_F(CmdJudge, ChangesNothing)
 {
     const auto slots_before = slots;
     const blktap_cmd cmd_before = cmd;
-    for (int verb = 0; verb < 3; verb++) {
+    for (int verb = 0; verb < 4; verb++) {
         blktap_cmd tried = cmd;
         tried.verb = static_cast<std::uint8_t>(verb);
         cmd_judge(&tried, slots.data(), kDepth);
@@ -142,7 +200,7 @@ TEST_F(CmdJudge, NamesTheFirstFaultInTheOrderOfItsList)
     cmd = {};
     cmd.verb = 9;
     cmd.flags = 1;
-    cmd.reserved0 = 1;
+    cmd.fd = 1;
     cmd.slot = kDepth;
     cmd.result = 1;
     cmd.generation = 99;
@@ -151,7 +209,7 @@ TEST_F(CmdJudge, NamesTheFirstFaultInTheOrderOfItsList)
     EXPECT_EQ(judge(), CMD_UNKNOWN_FLAG);
     cmd.flags = 0;
     EXPECT_EQ(judge(), CMD_RESERVED_SET);
-    cmd.reserved0 = 0;
+    cmd.fd = 0;
     EXPECT_EQ(judge(), CMD_NO_SUCH_SLOT);
     cmd.slot = 1;
     EXPECT_EQ(judge(), CMD_BAD_RESULT);
@@ -163,18 +221,18 @@ TEST_F(CmdJudge, NamesTheFirstFaultInTheOrderOfItsList)
 
 TEST(SlotOffer, GivesTheSlotAwayUnderANewGeneration)
 {
-    slot_state slot{5, SLOT_KERNEL, false};
-    EXPECT_EQ(slot_offer(&slot), 6u);
+    slot_state slot{5, SLOT_KERNEL, false, false};
+    EXPECT_EQ(slot_offer(&slot, false), 6u);
     EXPECT_EQ(slot.generation, 6u);
     EXPECT_EQ(slot.owner, SLOT_TAPDISK);
 }
 
 TEST(SlotOffer, SkipsZeroWhenTheGenerationWraps)
 {
-    slot_state slot{0xfffffffeu, SLOT_FREE, false};
-    EXPECT_EQ(slot_offer(&slot), 0xffffffffu);
-    EXPECT_EQ(slot_offer(&slot), 1u);
-    EXPECT_EQ(slot_offer(&slot), 2u);
+    slot_state slot{0xfffffffeu, SLOT_FREE, false, false};
+    EXPECT_EQ(slot_offer(&slot, false), 0xffffffffu);
+    EXPECT_EQ(slot_offer(&slot, false), 1u);
+    EXPECT_EQ(slot_offer(&slot, false), 2u);
 }
 
 TEST_F(CmdJudge, AnAnswerToASlotThatWasTakenBackIsLateOnce)
@@ -186,7 +244,7 @@ TEST_F(CmdJudge, AnAnswerToASlotThatWasTakenBackIsLateOnce)
     EXPECT_EQ(judge(), CMD_LATE);
     slot_answered(&slots[2]);
     EXPECT_EQ(judge(), CMD_STALE);
-    slot_offer(&slots[2]);
+    slot_offer(&slots[2], false);
     EXPECT_EQ(judge(), CMD_STALE);
 }
 
@@ -203,13 +261,13 @@ TEST_F(CmdJudge, NobodyButTheLatestOfferIsLate)
 
 TEST(SlotAnswered, OwesNothingAnyMore)
 {
-    slot_state slot{5, SLOT_FREE, false};
-    slot_offer(&slot);
+    slot_state slot{5, SLOT_FREE, false, false};
+    slot_offer(&slot, false);
     EXPECT_TRUE(slot.owed);
     slot_answered(&slot);
     EXPECT_FALSE(slot.owed);
     EXPECT_EQ(slot.owner, SLOT_KERNEL);
-    slot_offer(&slot);
+    slot_offer(&slot, false);
     slot_revoke(&slot);
     slot.owner = SLOT_LIMBO;
     slot_answered(&slot);

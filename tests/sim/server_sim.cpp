@@ -95,6 +95,9 @@ class SimImage final : public Image, private IoClient {
   }
 
   const ImageInfo& info() const noexcept override { return info_; }
+  std::optional<Place> place(ImageVerb, std::uint64_t, std::uint64_t) const noexcept override {
+    return {};
+  }
 
  private:
   void do_start(ImageOp& op) noexcept override {

@@ -16,6 +16,7 @@
 #include <cstring>
 #include <span>
 #include <stdexcept>
+#include <vector>
 
 #include "base/resource.hpp"
 #include "ring/ring.h"
@@ -57,6 +58,9 @@ class FakeModule {
   }
 
   Capacity capacity;  // of the disk, as tapdisk has it
+  std::vector<blktap_cmd> submitted;  // by tapdisk; nobody carries them out
+
+  bool submits = false;  // reads and writes are announced as submittable
 
   const blktap_attach& attach() const { return attach_; }
   AreaPointers pointers() const {
@@ -152,6 +156,7 @@ class FakeModule {
                    sizeof(command));
       ASSERT_EQ(cmd_judge(&command, slots_.data(), attach_.depth), CMD_VALID);
       slots_[command.slot].owner = SLOT_FREE;
+      if (command.verb == BLKTAP_CMD_SUBMIT) submitted.push_back(command);
       answered(command.slot, command.result);
       Run& run = runs_[command.slot];
       std::fill_n(taken_.begin() + run.first, run.count, false);
@@ -168,7 +173,10 @@ class FakeModule {
   void offer(Slot slot, blktap_req& request) {
     request.slot = slot;
     request.arrival = arrivals_++;
-    request.generation = slot_offer(&slots_[slot]);
+    const bool submittable =
+        submits && (request.op == BLKTAP_OP_READ || request.op == BLKTAP_OP_WRITE);
+    if (submittable) request.flags |= BLKTAP_REQ_SUBMITTABLE;
+    request.generation = slot_offer(&slots_[slot], submittable);
     publish(request);
   }
 

@@ -237,6 +237,58 @@ TEST_F(AreasTest, WhatTheDiskWasNotToHaveIsABreach) {
   EXPECT_TRUE(request.secure);
 }
 
+// Areas whose module lets tapdisk submit.
+class SubmittableAreasTest : public AreasTest {
+ protected:
+  static blktap_attach with_submit(blktap_attach attach) {
+    attach.features |= BLKTAP_FEATURE_SUBMIT;
+    return attach;
+  }
+
+  bool taken(std::uint8_t op, std::uint8_t flags) {
+    blktap_req req = good();
+    req.op = op;
+    req.flags = flags;
+    module.publish(req);
+    const auto result = submitting.next(request);
+    if (result) submitting.reply({5, 9, 0});
+    return result && *result;
+  }
+
+  Areas submitting{with_submit(module.attach()), module.pointers(), module.capacity};
+};
+
+TEST_F(SubmittableAreasTest, ReadsAndWritesMayBe) {
+  EXPECT_TRUE(taken(BLKTAP_OP_READ, BLKTAP_REQ_SUBMITTABLE));
+  EXPECT_TRUE(request.submittable);
+  EXPECT_TRUE(taken(BLKTAP_OP_WRITE, BLKTAP_REQ_SUBMITTABLE));
+  EXPECT_TRUE(request.submittable);
+  EXPECT_TRUE(taken(BLKTAP_OP_WRITE, 0));
+  EXPECT_FALSE(request.submittable);
+}
+
+TEST_F(SubmittableAreasTest, NothingElseMay) {
+  EXPECT_FALSE(taken(BLKTAP_OP_FLUSH, BLKTAP_REQ_SUBMITTABLE));
+  EXPECT_FALSE(taken(BLKTAP_OP_BARRIER, BLKTAP_REQ_SUBMITTABLE));
+  EXPECT_FALSE(taken(BLKTAP_OP_DISCARD, BLKTAP_REQ_SUBMITTABLE));
+  EXPECT_FALSE(taken(BLKTAP_OP_READ, BLKTAP_REQ_SUBMITTABLE | BLKTAP_REQ_SECURE));
+}
+
+TEST_F(AreasTest, ASubmittableRequestThatNobodyAskedForIsABreach) {
+  EXPECT_TRUE(refused(good(), [](blktap_req& req) { req.flags = BLKTAP_REQ_SUBMITTABLE; }));
+}
+
+TEST_F(SubmittableAreasTest, ASubmissionSaysWhere) {
+  module.submits = true;
+  ASSERT_TRUE(module.announce(3, BLKTAP_OP_WRITE, 77, std::array{blktap_seg{0, 512, 1024}}));
+  ASSERT_TRUE(*submitting.next(request));
+  submitting.reply(Pending{request}.submit({42, 77 * 512}));
+  module.take_commands([](Slot slot, int) { EXPECT_EQ(slot, 3); });
+  ASSERT_EQ(module.submitted.size(), 1u);
+  EXPECT_EQ(module.submitted[0].fd, 42);
+  EXPECT_EQ(module.submitted[0].offset, 77u * 512);
+}
+
 // The answer to one would take the other's pages away.
 TEST_F(AreasTest, ARunThatAnotherRequestHasIsABreach) {
   ASSERT_TRUE(*take(good()));

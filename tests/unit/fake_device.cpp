@@ -98,7 +98,7 @@ struct Device {
     const unsigned page = is_write(asked) ? asked : asked - total - 1;
     blktap_req request{};
     request.slot = slot;
-    request.generation = slot_offer(&slots[slot]);
+    request.generation = slot_offer(&slots[slot], false);
     if (is_flush(asked)) {
       request.op = BLKTAP_OP_FLUSH;
     } else {

@@ -64,6 +64,13 @@ TEST(Options, EachIsUnderstood) {
   EXPECT_EQ(options.attach.copy_bytes, 65536u);
 }
 
+TEST(Options, SubmittingNeedsTheModule) {
+  EXPECT_TRUE(good({"--vbd", "vbd-1-2", "--image", "/x", "--data-path", "submit"}).attach.submits);
+  EXPECT_FALSE(good({"--vbd", "vbd-1-2", "--image", "/x"}).attach.submits);
+  EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--data-path", "submit", "--source",
+                 "grants"}).find("--data-path submit"), std::string::npos);
+}
+
 TEST(Options, AFileOfArgumentsIsTakenVerbatim) {
   const TempDirectory directory;
   const std::string file = directory.text(

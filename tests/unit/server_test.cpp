@@ -4,6 +4,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstring>
@@ -113,6 +114,30 @@ TEST_P(ServerTest, AGuestReadsWhatItWrote) {
   EXPECT_THAT(guest.results, ElementsAre(0, 0, 0));
   EXPECT_EQ(server->counters().syncs.get(), 1u);
   EXPECT_EQ(server->counters().bytes_written.get(), 4096u);
+}
+
+// The module moves the data of reads and writes; all else is done here.
+TEST_P(ServerTest, WhatIsSubmittableIsSubmitted) {
+  module.submits = true;
+  module.attach().features |= BLKTAP_FEATURE_SUBMIT;
+  FakeSource submitting{module, guest};
+  Server server{submitting, *image, *engine, errors, std::move(*make_eventfd())};
+  guest.at_end = [&] { submitting.remove(); };
+  guest.wishes = {
+      {BLKTAP_OP_WRITE, 8, kPage}, {BLKTAP_OP_FLUSH, 0, {}}, {BLKTAP_OP_READ, 16, kPage}};
+  EXPECT_TRUE(server.run());
+  EXPECT_THAT(guest.results, ElementsAre(0, 0, 0));
+  ASSERT_EQ(module.submitted.size(), 2u);
+  EXPECT_EQ(module.submitted[0].offset, 8u * 512);
+  EXPECT_EQ(module.submitted[1].offset, 16u * 512);
+  struct stat there {};
+  struct stat image_file {};
+  ASSERT_EQ(::fstat(module.submitted[0].fd, &there), 0);
+  ASSERT_EQ(::stat(path.c_str(), &image_file), 0);
+  EXPECT_EQ(there.st_ino, image_file.st_ino);
+  EXPECT_EQ(server.counters().submits.get(), 2u);
+  EXPECT_EQ(server.counters().reads.get() + server.counters().writes.get(), 0u);
+  EXPECT_EQ(server.counters().syncs.get(), 1u);
 }
 
 TEST_P(ServerTest, AGuestDiscardsWhatItWrote) {

@@ -26,6 +26,7 @@ set_options() { # BACK-END
     tap:zc:*)
         local options=
         [[ $1 != *+window* ]] || options+=" --data-path window"
+        [[ $1 != *+submit* ]] || options+=" --data-path submit"
         [[ $1 != *+persistent* ]] || options+=" --persistent-grants"
         [[ $1 != *+copy* ]] || options+=" --copy 1m"
         sed -i '/^TAPDISK_OPTIONS=/d' /etc/default/blktap

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Who collects what submit.c has started: a thread of the queue's own, and
+ * tapdisk in its doorbell. The thread also takes what comes to be served without
+ * tapdisk off the guest's ring.
+ */
+#include <linux/kthread.h>
+
+#include "blktap.h"
+
+static void serve(struct kthread_work *work);
+
+void blktap_worker_init(struct blktap_queue *queue)
+{
+	kthread_init_work(&queue->submit_work, serve);
+}
+
+/*
+ * Each queue gets a thread of its own: one that waits for a dead device, or that a
+ * busy guest keeps at work, is nobody else's; and to wake a thread costs less than
+ * to queue a work item. Idempotent. vbd.lock is held.
+ */
+int blktap_worker_hire(struct blktap_vbd *vbd)
+{
+	struct kthread_worker *worker;
+	struct blktap_queue *queue;
+
+	blktap_for_each_queue(vbd, queue) {
+		if (queue->worker)
+			continue;
+		worker = kthread_create_worker(0, "blktap-%u-%u.%u", vbd->domid, vbd->devid,
+					       queue->index);
+		if (IS_ERR(worker))
+			return PTR_ERR(worker);
+		WRITE_ONCE(queue->worker, worker);
+	}
+	return 0;
+}
+
+/* The worker, there once anything was or may be submitted, shall look. Any context. */
+void blktap_worker_kick(struct blktap_queue *queue)
+{
+	kthread_queue_work(READ_ONCE(queue->worker), &queue->submit_work);
+}
+
+/* The queue has nothing in use any more: nobody of us touches it from here on. */
+void blktap_worker_quit(struct blktap_queue *queue)
+{
+	if (!queue->worker)
+		return;
+	/* The last completion may not have returned yet. */
+	synchronize_rcu();
+	/* It queues itself again. */
+	kthread_cancel_work_sync(&queue->submit_work);
+	kthread_destroy_worker(queue->worker);
+	queue->worker = NULL;
+}
+
+/* Whoever collects, from here to end_collecting(), need not be woken. */
+static void begin_collecting(struct blktap_queue *queue)
+{
+	atomic_inc(&queue->collectors);
+	smp_mb__after_atomic();
+}
+
+static void end_collecting(struct blktap_queue *queue)
+{
+	/* Whoever saw us at it has left the rest to us. */
+	atomic_dec(&queue->collectors);
+	smp_mb__after_atomic();
+	if (!llist_empty(&queue->completed))
+		blktap_worker_kick(queue);
+}
+
+/* blktap_submit() by tapdisk, which collects at once what has ended by then. */
+void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slots)
+{
+	if (list_empty(slots))
+		return;
+	begin_collecting(queue);
+	blktap_submit(slots);
+	if (!llist_empty(&queue->completed)) {
+		mutex_lock(&queue->lock);
+		blktap_queue_finish(queue);
+		/* For what waits on the ring there may be slots now. */
+		if (queue->guest.starved)
+			blktap_worker_kick(queue);
+		mutex_unlock(&queue->lock);
+	}
+	end_collecting(queue);
+}
+
+/* The worker: all that RUN does, but for what is tapdisk's alone. */
+static void serve(struct kthread_work *work)
+{
+	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
+	bool idle = false;
+
+	blktap_count(queue->vbd, worker_runs, 1);
+	begin_collecting(queue);
+	while (!idle) {
+		LIST_HEAD(starts);
+
+		mutex_lock(&queue->lock);
+		idle = !blktap_queue_serve(queue, &starts);
+		mutex_unlock(&queue->lock);
+		blktap_submit(&starts);
+		/* A guest that never rests must not hold up RCU's tasks. */
+		if (!idle)
+			cond_resched_tasks_rcu_qs();
+	}
+	end_collecting(queue);
+}
