@@ -157,7 +157,8 @@ void blktap_guest_publish(struct blktap_queue *queue);
 bool blktap_guest_arm(struct blktap_queue *queue);
 
 /* grant.c: kernel mappings of the guest's pages. queue.lock held */
-void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots);
+void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots,
+		      struct list_head *deferred);
 void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots);
 void blktap_grant_add_unmap(struct blktap_queue *queue, unsigned int *count, unsigned int page);
 void blktap_grant_unmap_added(struct blktap_queue *queue, unsigned int count);
@@ -171,6 +172,13 @@ void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots);
 int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
+
+/* deferred.c: for what Xen has no room. queue.lock held */
+bool blktap_deferred_take(struct blktap_queue *queue, struct list_head *taken);
+void blktap_deferred_add(struct blktap_queue *queue, struct list_head *slots);
+void blktap_deferred_take_back(struct blktap_queue *queue, struct list_head *slots);
+void blktap_deferred_settle(struct blktap_queue *queue);
+void blktap_deferred_refuse(struct blktap_queue *queue);
 
 /* map_refs.c: gnttab_map_refs() for less */
 void blktap_map_refs(struct gnttab_map_grant_ref *map, struct page **pages, unsigned int count);
@@ -226,7 +234,8 @@ void blktap_worker_quit(struct blktap_queue *queue);
 void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slots);
 
 /* expose.c: which of them tapdisk sees. queue.lock held */
-void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_window_expose(struct blktap_queue *queue, struct list_head *slots);
+bool blktap_window_shows(struct blktap_queue *queue, const struct blktap_slot *slot);
 bool blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots);
 bool blktap_window_hide(struct blktap_queue *queue, const unsigned long *persistent);
 

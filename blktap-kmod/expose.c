@@ -18,24 +18,27 @@ static struct blktap_window *window_for(struct blktap_queue *queue, const struct
 /* How many requests are filled in with one hypercall. */
 #define RUNS_MAX 64
 
-static void prefault_requests(struct blktap_window *window, struct vm_area_struct *vma,
+/* False: Xen has no room for some. */
+static bool prefault_requests(struct blktap_window *window, struct vm_area_struct *vma,
 			      const struct list_head *slots)
 {
 	struct blktap_run runs[RUNS_MAX];
 	struct blktap_slot *slot;
 	unsigned int nr = 0;
+	bool room = true;
 
 	list_for_each_entry(slot, slots, node) {
 		if (slot->window != window)
 			continue;
 		runs[nr++] = blktap_run_of(slot);
 		if (nr == RUNS_MAX) {
-			blktap_window_fill(window, vma, runs, nr);
+			room &= blktap_window_fill(window, vma, runs, nr) != -ENOSPC;
 			nr = 0;
 		}
 	}
 	if (nr)
-		blktap_window_fill(window, vma, runs, nr);
+		room &= blktap_window_fill(window, vma, runs, nr) != -ENOSPC;
+	return room;
 }
 
 /* Persistent grants that came with these requests. */
@@ -71,15 +74,16 @@ static void expose(struct blktap_queue *queue, struct blktap_slot *slot)
  * its doorbell, else at the first touch. queue.lock is held.
  *
  * A page that cannot be shown is no error here: tapdisk's access fails then,
- * and it answers the request accordingly.
+ * and it answers the request accordingly. But false: Xen has no room for some.
  */
-void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
+bool blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_windows *windows = &queue->windows;
 	struct blktap_window *rw = &windows->window[BLKTAP_WINDOW_RW];
 	DECLARE_BITMAP(fresh, BLKTAP_PERSISTENT_MAX);
 	struct vm_area_struct *vma;
 	struct blktap_slot *slot;
+	bool room = true;
 	unsigned int i;
 	int which;
 
@@ -92,16 +96,31 @@ void blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 		__set_bit(BLKTAP_PAGES + i, rw->exposed);
 	mutex_unlock(&windows->lock);
 	if (!queue->prefault || !queue->locked_mm)
-		return;
+		return true;
 
 	for (which = 0; which < BLKTAP_WINDOWS; which++) {
 		vma = blktap_window_vma(&windows->window[which], queue->locked_mm);
 		if (vma)
-			prefault_requests(&windows->window[which], vma, slots);
+			room &= prefault_requests(&windows->window[which], vma, slots);
 	}
 	vma = blktap_window_vma(rw, queue->locked_mm);
 	if (vma)
 		prefault_persistent(rw, vma, fresh);
+	return room;
+}
+
+/* Whether tapdisk sees all pages that are the slot's own, at the moment. */
+bool blktap_window_shows(struct blktap_queue *queue, const struct blktap_slot *slot)
+{
+	unsigned int seg;
+
+	if (!slot->window)
+		return true;
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
+		if (!blktap_page_is_resident(queue->page_of[seg]) &&
+		    !test_bit(seg, slot->window->live))
+			return false;
+	return true;
 }
 
 static bool any_exposed(const struct list_head *slots)

@@ -96,11 +96,12 @@ static s16 judge_page(struct blktap_queue *queue, unsigned int page, unsigned in
 
 /*
  * Takes over what the hypercall said about one slot, whose operations begin at
- * `op`. A slot with a page that Xen would not map gets an error status, and
- * the pages that were mapped for it are added to the batch to be unmapped.
+ * `op`. A slot with a page that Xen would not map gets an error status; where Xen
+ * had no room it is `no_room`, for this slot and all that follow. The pages that
+ * were mapped for such slots are added to the batch to be unmapped.
  */
 static void judge_slot(struct blktap_queue *queue, struct blktap_slot *slot, unsigned int *op,
-		       unsigned int *failed)
+		       unsigned int *failed, bool *no_room)
 {
 	unsigned int end = slot->first + slot->request.nr_segs;
 	DECLARE_BITMAP(mapped, BLKTAP_SEGS_MAX);
@@ -110,10 +111,14 @@ static void judge_slot(struct blktap_queue *queue, struct blktap_slot *slot, uns
 	for (seg = slot->first; seg < end; seg++) {
 		status = judge_page(queue, queue->page_of[seg], op);
 		__assign_bit(seg - slot->first, mapped, status == GNTST_okay);
-		if (status != GNTST_okay && slot->status == BLKIF_RSP_OKAY)
+		if (status == GNTST_okay || *no_room || slot->status != BLKIF_RSP_OKAY)
+			continue;
+		if (status == GNTST_no_space)
+			*no_room = true;
+		else
 			blktap_grant_refuse(queue, slot, queue->segs[seg].gref, status);
 	}
-	if (slot->status == BLKIF_RSP_OKAY)
+	if (slot->status == BLKIF_RSP_OKAY && !*no_room)
 		return;
 	for (seg = slot->first; seg < end; seg++)
 		if (test_bit(seg - slot->first, mapped) ||
@@ -144,14 +149,18 @@ static void add_maps(struct blktap_queue *queue, struct blktap_slot *slot, unsig
 
 /*
  * Maps the pages of all `slots` that are good so far and not copied. Those that cannot be
- * mapped are left in the list with an error status and nothing mapped.
+ * mapped are left in the list with an error status and nothing mapped. The first for which Xen
+ * has no room, and all after it, join `deferred` with nothing mapped.
  */
-void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
+void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots,
+		      struct list_head *deferred)
 {
 	struct blktap_slot *slot;
+	struct blktap_slot *next;
 	unsigned int count = 0;
 	unsigned int failed = 0;
 	unsigned int op = 0;
+	bool no_room = false;
 
 	list_for_each_entry(slot, slots, node)
 		if (needs_map(slot))
@@ -162,9 +171,12 @@ void blktap_grant_map(struct blktap_queue *queue, struct list_head *slots)
 	blktap_map_refs(queue->map, queue->batch, count);
 	blktap_count(queue->vbd, hypercalls, 1);
 	blktap_count(queue->vbd, kernel_map_ops, count);
-	list_for_each_entry(slot, slots, node)
+	list_for_each_entry_safe(slot, next, slots, node) {
 		if (needs_map(slot))
-			judge_slot(queue, slot, &op, &failed);
+			judge_slot(queue, slot, &op, &failed, &no_room);
+		if (no_room)
+			list_move_tail(&slot->node, deferred);
+	}
 	blktap_grant_unmap_added(queue, failed);
 }
 

@@ -70,11 +70,14 @@ void blktap_orphan_work(struct work_struct *work)
 	mutex_lock(&queue->lock);
 	before = queue->in_use;
 	blktap_queue_finish(queue);
+	/* Of a queue that takes nothing any more, nobody tries them again. */
+	if (!queue->taking)
+		blktap_deferred_refuse(queue);
 	if (!queue->owner && queue->taking) {
 		refuse_requests(queue);
 		again = blktap_guest_arm(queue);
-	} else if (queue->owner && queue->in_use < before) {
-		/* A request may have stayed on the ring for want of the slots just freed. */
+	} else if (queue->owner && (queue->in_use < before || !list_empty(&queue->deferred))) {
+		/* A request may wait for the slots just freed, or for room made by others. */
 		blktap_queue_knock(queue);
 	}
 	if (!blktap_queue_waits(queue))

@@ -166,7 +166,8 @@ static void finish_done(struct blktap_queue *queue)
 /* Whether some I/O still holds pages that have to go, and nobody else will come for them. */
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || blktap_persistent_waits(queue) ||
+	return !list_empty(&queue->done) || !list_empty(&queue->deferred) ||
+		blktap_persistent_waits(queue) ||
 		(queue->submitted && (!queue->owner || queue->zombie));
 }
 
@@ -202,6 +203,7 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	unsigned int i;
 
 	fail_requests(queue, &queue->waiting);
+	blktap_deferred_refuse(queue);
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
 		struct blktap_slot *slot = &queue->slots[i];
 
@@ -241,7 +243,8 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 	}
 	if (!queue->copy_bytes)
 		fail_copied(queue, slots);
-	blktap_window_expose(queue, slots);
+	if (!blktap_window_expose(queue, slots))
+		blktap_deferred_take_back(queue, slots);
 	n = blktap_user_announce(queue, slots);
 	if (!blktap_window_owned_by(queue, current->mm))
 		blktap_queue_wake(queue);
@@ -266,6 +269,7 @@ static int take(struct blktap_queue *queue, struct list_head *starts)
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
+	LIST_HEAD(deferred);
 	LIST_HEAD(taken);
 	int n;
 
@@ -274,10 +278,11 @@ static int take(struct blktap_queue *queue, struct list_head *starts)
 		queue->guest.starved = true;
 		return 0;
 	}
-	n = blktap_guest_take(queue, &taken);
+	n = blktap_deferred_take(queue, &taken) ? 1 : blktap_guest_take(queue, &taken);
 	if (n > 0) {
 		blktap_copy_in(queue, &taken);
-		blktap_grant_map(queue, &taken);
+		blktap_grant_map(queue, &taken, &deferred);
+		blktap_deferred_add(queue, &deferred);
 		list_for_each_entry_safe(slot, next, &taken, node)
 			if (slot->status != BLKIF_RSP_OKAY)
 				blktap_queue_answer(queue, slot);
@@ -285,6 +290,7 @@ static int take(struct blktap_queue *queue, struct list_head *starts)
 		if (queue->barriers && blktap_queue_barrier_waits(queue))
 			list_splice_tail_init(&taken, &queue->waiting);
 		n = blktap_queue_hand_over(queue, &taken);
+		blktap_deferred_settle(queue);
 	}
 	/* Refused requests have been answered on the way. */
 	if (n >= 0)

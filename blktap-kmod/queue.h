@@ -228,6 +228,8 @@ struct blktap_queue {
 	struct list_head done;           /* answered or revoked, not yet unmapped      */
 	struct list_head waiting;        /* a barrier, and what came with it, that tapdisk
 					    gets when nothing is submitted any more    */
+	struct list_head deferred;       /* taken, with nothing mapped: deferred.c      */
+	unsigned long deferred_until;    /* jiffies: then they fail; 0: there are none */
 	unsigned int in_use;             /* slots; and one while persistent grants leave */
 	unsigned int offered;            /* of these: tapdisk owns them                */
 	unsigned int submitted;          /* of these: I/O of the module's own is under way */

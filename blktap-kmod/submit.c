@@ -180,9 +180,11 @@ static void gather_pieces(struct blktap_queue *queue, const struct blktap_slot *
 			      queue->segs[seg].length, queue->segs[seg].offset);
 }
 
-static bool is_plain(const struct blkif_request *request)
+/* Flushes and barriers with data are tapdisk's, and so is what has been tried. */
+static bool may_be_delegated(const struct blktap_slot *slot)
 {
-	return request->op == BLKIF_OP_READ || request->op == BLKIF_OP_WRITE;
+	return !slot->bounced && (slot->request.op == BLKIF_OP_READ ||
+				  slot->request.op == BLKIF_OP_WRITE);
 }
 
 /*
@@ -203,7 +205,7 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 		return;
 	rcu_read_lock();
 	list_for_each_entry_safe(slot, next, taken, node) {
-		delegation = !is_plain(&slot->request) ? NULL :
+		delegation = !may_be_delegated(slot) ? NULL :
 			blktap_delegation_get(queue, &slot->request);
 		if (!delegation) {
 			list_move_tail(&slot->node, &others);

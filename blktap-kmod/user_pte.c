@@ -86,20 +86,20 @@ static unsigned int add_maps(struct blktap_window *window, struct blktap_run run
 	return op;
 }
 
-/* Takes over the statuses of what add_maps() asked for. */
-static int judge_maps(struct blktap_window *window, struct blktap_run run, unsigned int *op)
+/* Takes over the statuses of what add_maps() asked for. *err is set if one is bad. */
+static void judge_maps(struct blktap_window *window, struct blktap_run run, unsigned int *op,
+		       int *err)
 {
 	struct blktap_queue *queue = window->queue;
 	const struct gnttab_map_grant_ref *map;
 	unsigned int page;
-	int err = 0;
 
 	for (page = run.first; page < run.first + run.count; page++) {
 		if (!test_bit(page, window->exposed) || test_bit(page, window->live))
 			continue;
 		map = &queue->windows.map[(*op)++];
 		if (map->status != GNTST_okay) {
-			err = -EFAULT;
+			*err = map->status == GNTST_no_space ? -ENOSPC : -EFAULT;
 			continue;
 		}
 		queue->windows.handle[page] = map->handle;
@@ -107,7 +107,6 @@ static int judge_maps(struct blktap_window *window, struct blktap_run run, unsig
 			queue->slots[queue->slot_of[page]].shown = true;
 		set_bit(page, window->live);
 	}
-	return err;
 }
 
 /*
@@ -156,8 +155,7 @@ again:
 		blktap_count(vbd, user_map_ops, count);
 	}
 	for (r = 0; r < nr && op < count; r++)
-		if (judge_maps(window, runs[r], &op))
-			err = -EFAULT;
+		judge_maps(window, runs[r], &op, &err);
 	mutex_unlock(&windows->lock);
 out:
 	mutex_unlock(&windows->populating);

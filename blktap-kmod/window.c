@@ -49,8 +49,8 @@ struct vm_area_struct *blktap_window_vma(struct blktap_window *window, struct mm
 
 /*
  * Fills in the user PTEs of the pages in `runs` that this window may show and
- * that are not filled yet. mmap_lock is held, for reading at least. -EFAULT,
- * -ENOMEM: not all of them.
+ * that are not filled yet. mmap_lock is held, for reading at least. Not all of
+ * them: -EFAULT; -ENOMEM, -ENOSPC: for want of memory, or of room in Xen.
  */
 int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
 		       const struct blktap_run *runs, unsigned int nr)
@@ -108,6 +108,7 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	struct blktap_window *window = vmf->vma->vm_private_data;
 	struct blktap_run run;
 	unsigned int page;
+	int err;
 
 	/* A child that got the VMA by MADV_DOFORK owns nothing. */
 	if (vmf->vma->vm_mm != window->mm)
@@ -116,9 +117,13 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	if (page >= BLKTAP_WINDOW_PAGES)
 		return VM_FAULT_SIGBUS;
 	blktap_count(window->queue->vbd, window_faults, 1);
-	if (!find_run(window, page, &run) || blktap_window_fill(window, vmf->vma, &run, 1))
+	if (!find_run(window, page, &run))
 		return VM_FAULT_SIGBUS;
-	return VM_FAULT_NOPAGE;
+	err = blktap_window_fill(window, vmf->vma, &run, 1);
+	/* An access is tried again, and an I/O ends with ENOMEM. */
+	if (err == -ENOMEM || err == -ENOSPC)
+		return VM_FAULT_OOM;
+	return err ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
 }
 
 /*

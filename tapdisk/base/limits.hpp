@@ -46,6 +46,8 @@ inline constexpr unsigned kActionsMax = kSlotsMax + 2;
 inline constexpr int kDrainLimitMs = 10'000;
 // A pause before I/O that the kernel had no memory for is tried again.
 inline constexpr int kRetryPauseMs = 1;
+// How often it is tried again when the answer was ENOMEM.
+inline constexpr unsigned kStarvedMax = 5000;
 
 // Control socket.
 inline constexpr std::size_t kControlLineMax = 4096;

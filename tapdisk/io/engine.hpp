@@ -49,6 +49,7 @@ struct Io {
   std::span<iovec> data;     // what is still to be moved; shrinks as it is
   std::uint32_t left = 0;    // bytes in `data`
   int result = 0;            // 0 or -errno; kWatch: poll(2) events
+  unsigned starved = 0;      // the engine's: how often there was no memory for it
   IoClient* client = nullptr;
 };
 
@@ -58,7 +59,7 @@ struct EngineCounters {
   Counter sleeps;    // of these, how many were allowed to wait
   Counter started;   // Ios handed to the kernel, repetitions included
   Counter finished;  // Ios given back to their clients
-  Counter repeats;   // short transfers and EAGAIN: the rest was started again
+  Counter repeats;   // short transfers, EAGAIN and ENOMEM: the rest was started again
 };
 
 class Engine {

@@ -91,6 +91,7 @@ TEST_F(ConformStates, ClosesWithTheRingsFull)
 // Without Closing: as a guest that panics and is started again by kexec.
 TEST_F(ConformStates, ClosesWithoutAnnouncement)
 {
+    NOT_RUN_ON(Backend::qdisk, "its QEMU may serve no disk any more afterwards");
     connect({.queues = offers().queues});
     Load load(disk(), frontend(), {.seed = 51});
     load.start();

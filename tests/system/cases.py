@@ -4,8 +4,8 @@ import collections
 import fcntl
 import re
 
-# timeout: seconds; cpus: of the host that it needs
-Case = collections.namedtuple("Case", "name timeout cpus on_request every_kernel")
+# timeout: seconds; cpus, and xen, more of Xen's command line: of the host that it needs
+Case = collections.namedtuple("Case", "name timeout cpus xen on_request every_kernel")
 
 
 def all_cases(folder):
@@ -18,11 +18,15 @@ def read_case(name, text):
         found = re.search(rf"^# {key}: (\d+)$", text, re.MULTILINE)
         return int(found.group(1)) if found else default
 
+    def text_of(key):
+        found = re.search(rf"^# {key}: (.+)$", text, re.MULTILINE)
+        return found.group(1) if found else ""
+
     def has(line):
         return re.search(f"^# {line}", text, re.MULTILINE) is not None
 
-    return Case(name, number("timeout", 120), number("cpus", 1), has("on request"),
-                has("every kernel$"))
+    return Case(name, number("timeout", 120), number("cpus", 1), text_of("xen"),
+                has("on request"), has("every kernel$"))
 
 
 class Queue:

@@ -321,8 +321,20 @@ TEST(AdvanceIo, NothingIsLostWhenTheKernelSaysLater) {
   io.left = 512;
   EXPECT_EQ(advance_io(io, -EAGAIN), IoProgress::kLater);
   EXPECT_EQ(advance_io(io, -ECANCELED), IoProgress::kLater);
+  EXPECT_EQ(advance_io(io, -ENOMEM), IoProgress::kLater);
   EXPECT_EQ(advance_io(io, -EINTR), IoProgress::kAgain);
   EXPECT_EQ(io.left, 512u);
+}
+
+TEST(AdvanceIo, WantOfMemoryThatDoesNotEndIsAnError) {
+  Io io;
+  io.left = 512;
+  for (int round = 0; round < 2; round++) {
+    for (unsigned i = 0; i < kStarvedMax; i++)
+      ASSERT_EQ(advance_io(io, -ENOMEM), IoProgress::kLater);
+    EXPECT_EQ(advance_io(io, -ENOMEM), IoProgress::kFinished);
+    EXPECT_EQ(io.result, -ENOMEM);
+  }
 }
 
 TEST(MakeEngine, AutoTakesIoUringWhereItWorks) {
