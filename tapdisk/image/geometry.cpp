@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +28,12 @@ bool set_direct(int fd) noexcept {
 void clear_direct(int fd) noexcept {
   const int flags = ::fcntl(fd, F_GETFL);
   if (flags >= 0) ::fcntl(fd, F_SETFL, flags & ~O_DIRECT);
+}
+
+// Since Linux 6.6 tmpfs lets anybody ask for direct I/O, and goes through the page cache as ever.
+bool only_pretends(int fd) noexcept {
+  struct statfs status {};
+  return ::fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
 }
 
 bool can_read_direct(int fd, std::byte* buffer, unsigned bytes) noexcept {
@@ -64,7 +72,7 @@ ImageInfo regular_file(const struct stat& status) {
 
 // Direct I/O if the file can do it in blocks that a disk can have.
 bool go_direct(int fd, bool is_block, ImageInfo& info) {
-  if (!set_direct(fd)) return false;
+  if ((!is_block && only_pretends(fd)) || !set_direct(fd)) return false;
   const unsigned unit = is_block ? info.sector_size : direct_unit(fd);
   if (unit == 0) {
     clear_direct(fd);

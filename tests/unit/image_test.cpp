@@ -223,6 +223,7 @@ TEST_F(ImageTest, TmpfsWorks) {
   const TempDirectory shm{"/dev/shm"};
   auto image = open(shm.file("a.img", 1 << 20));
   ASSERT_TRUE(image) << image.error().what;
+  EXPECT_FALSE((*image)->info().direct);
   std::memset(memory.data(), 't', 4096);
   EXPECT_EQ(run(**image, ImageVerb::kWrite, 0, 4096), 0);
   EXPECT_EQ(run(**image, ImageVerb::kSync, 0, 0), 0);
