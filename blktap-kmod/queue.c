@@ -243,7 +243,8 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 	}
 	if (!queue->copy_bytes)
 		fail_copied(queue, slots);
-	if (!blktap_window_expose(queue, slots))
+	/* A barrier that waits comes after these, and would pass them if they waited, too. */
+	if (!blktap_window_expose(queue, slots) && list_empty(&queue->waiting))
 		blktap_deferred_take_back(queue, slots);
 	n = blktap_user_announce(queue, slots);
 	if (!blktap_window_owned_by(queue, current->mm))

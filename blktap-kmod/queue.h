@@ -144,6 +144,13 @@ struct blktap_slot {
 	long moved;                      /* bytes, or a negative errno                         */
 };
 
+/* Whether its I/O can be the module's: not a flush, a barrier or a discard, nor tried before. */
+static inline bool blktap_may_submit(const struct blktap_slot *slot)
+{
+	return !slot->bounced && (slot->request.op == BLKIF_OP_READ ||
+				  slot->request.op == BLKIF_OP_WRITE);
+}
+
 static inline struct blktap_run blktap_run_of(const struct blktap_slot *slot)
 {
 	return (struct blktap_run){ slot->first, slot->request.nr_segs };
@@ -226,8 +233,8 @@ struct blktap_queue {
 	struct slot_state *states;       /* of the slots                               */
 	struct list_head free;
 	struct list_head done;           /* answered or revoked, not yet unmapped      */
-	struct list_head waiting;        /* a barrier, and what came with it, that tapdisk
-					    gets when nothing is submitted any more    */
+	struct list_head waiting;        /* a barrier, and what came with it, until
+					    !blktap_queue_barrier_waits()              */
 	struct list_head deferred;       /* taken, with nothing mapped: deferred.c      */
 	unsigned long deferred_until;    /* jiffies: then they fail; 0: there are none */
 	unsigned int in_use;             /* slots; and one while persistent grants leave */

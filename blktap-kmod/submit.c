@@ -180,13 +180,6 @@ static void gather_pieces(struct blktap_queue *queue, const struct blktap_slot *
 			      queue->segs[seg].length, queue->segs[seg].offset);
 }
 
-/* Flushes and barriers with data are tapdisk's, and so is what has been tried. */
-static bool may_be_delegated(const struct blktap_slot *slot)
-{
-	return !slot->bounced && (slot->request.op == BLKIF_OP_READ ||
-				  slot->request.op == BLKIF_OP_WRITE);
-}
-
 /*
  * Moves those of `taken` that lie in a delegated extent to `starts`. While a
  * barrier is under way there are none: tapdisk sees all requests, and their order.
@@ -205,7 +198,7 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 		return;
 	rcu_read_lock();
 	list_for_each_entry_safe(slot, next, taken, node) {
-		delegation = !may_be_delegated(slot) ? NULL :
+		delegation = !blktap_may_submit(slot) ? NULL :
 			blktap_delegation_get(queue, &slot->request);
 		if (!delegation) {
 			list_move_tail(&slot->node, &others);

@@ -95,8 +95,7 @@ static u8 user_op(u8 op)
 /* A barrier that is under way needs to know when what came before it has ended. */
 static bool is_submittable(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
-	return queue->submits && !queue->barriers && !slot->bounced &&
-		(slot->request.op == BLKIF_OP_READ || slot->request.op == BLKIF_OP_WRITE);
+	return queue->submits && !queue->barriers && blktap_may_submit(slot);
 }
 
 static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)

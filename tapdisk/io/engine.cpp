@@ -36,8 +36,10 @@ IoProgress advance_io(Io& io, long result) noexcept {
   if (result == -EINTR) return IoProgress::kAgain;
   // ECANCELED: nobody here cancels; io_uring found no memory for a thread to do it.
   if (result == -EAGAIN || result == -ECANCELED) return IoProgress::kLater;
-  // Nor does Xen have room for ever so many of the guest's pages in the window.
-  if (result == -ENOMEM && io.starved++ < kStarvedMax) return IoProgress::kLater;
+  // Nor does Xen have room for ever so many of the guest's pages in the window. But a sync that has
+  // failed must not be tried until it looks well.
+  if (result == -ENOMEM && io.verb != IoVerb::kSync && io.starved++ < kStarvedMax)
+    return IoProgress::kLater;
   if (result < 0) return finish(io, static_cast<int>(result));
   if (io.verb == IoVerb::kWatch) return finish(io, static_cast<int>(result));
   if (io.verb == IoVerb::kSync) return finish(io, 0);

@@ -13,10 +13,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
+#include <vector>
 
 class File {
 public:
@@ -98,6 +100,17 @@ protected:
         return answer();
     }
 
+    // What the file `path` holds.
+    std::vector<std::uint8_t> stored(std::uint64_t sector, std::size_t bytes) const
+    {
+        std::vector<std::uint8_t> data(bytes);
+        std::ifstream in(path, std::ios::binary);
+        in.seekg(static_cast<std::streamoff>(sector * 512));
+        in.read(reinterpret_cast<char*>(data.data()), static_cast<std::streamsize>(bytes));
+        return data;
+    }
+
+    const std::string path = settings.directory + "/store.img";
     Vbd vbd{{}};
     std::unique_ptr<File> file;
     std::optional<Seat> seat;

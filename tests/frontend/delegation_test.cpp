@@ -24,17 +24,6 @@ protected:
         posix_fadvise(file->fd(), 0, 0, POSIX_FADV_DONTNEED);
     }
     ~Delegation() override { unlink(path.c_str()); }
-
-    std::vector<std::uint8_t> stored(std::uint64_t sector, std::size_t bytes) const
-    {
-        std::vector<std::uint8_t> data(bytes);
-        std::ifstream in(path, std::ios::binary);
-        in.seekg(static_cast<std::streamoff>(sector * 512));
-        in.read(reinterpret_cast<char*>(data.data()), static_cast<std::streamsize>(bytes));
-        return data;
-    }
-
-    const std::string path = settings.directory + "/delegation.img";
 };
 
 TEST_F(Delegation, IsServedWhileTapdiskSleeps)

@@ -337,6 +337,13 @@ TEST(AdvanceIo, WantOfMemoryThatDoesNotEndIsAnError) {
   }
 }
 
+TEST(AdvanceIo, ASyncThatFailedHasFailed) {
+  Io io;
+  io.verb = IoVerb::kSync;
+  EXPECT_EQ(advance_io(io, -ENOMEM), IoProgress::kFinished);
+  EXPECT_EQ(io.result, -ENOMEM);
+}
+
 TEST(MakeEngine, AutoTakesIoUringWhereItWorks) {
   const auto uring = make_uring_engine();
   const auto chosen = make_engine(EngineKind::kAuto);
