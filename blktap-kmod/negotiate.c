@@ -30,20 +30,50 @@ int blktap_negotiate_check(struct xenbus_device *dev)
 	return -EOPNOTSUPP;
 }
 
+typedef int write_fn(struct xenbus_transaction xbt, const struct blktap_vbd *vbd);
+
+/*
+ * In one transaction: the frontend sees all or none. Nothing (-ENOENT) when the
+ * toolstack has taken the directory away: a key written there would bring it
+ * back as an empty shell.
+ */
+static int write_together(const struct blktap_vbd *vbd, write_fn *write)
+{
+	struct xenbus_transaction xbt;
+	int err;
+
+	do {
+		err = xenbus_transaction_start(&xbt);
+		if (err)
+			return err;
+		err = xenbus_exists(xbt, vbd->xenbus->nodename, "frontend") ?
+			      write(xbt, vbd) : -ENOENT;
+		if (err) {
+			xenbus_transaction_end(xbt, 1);
+			return err;
+		}
+		err = xenbus_transaction_end(xbt, 0);
+	} while (err == -EAGAIN);
+	return err;
+}
+
+static int write_offer_in(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
+{
+	const char *node = vbd->xenbus->nodename;
+
+	return xenbus_printf(xbt, node, "feature-max-indirect-segments", "%u",
+			     vbd->disk.max_indirect) ?:
+	       xenbus_printf(xbt, node, "multi-queue-max-queues", "%u", vbd->nr_queues) ?:
+	       xenbus_printf(xbt, node, "max-ring-page-order", "%u", vbd->max_ring_order);
+}
+
 /* What the frontend may choose from. Written always: another driver may have left its own. */
 int blktap_negotiate_offer(struct blktap_vbd *vbd)
 {
-	struct xenbus_device *dev = vbd->xenbus;
-
 	vbd->max_ring_order = min_t(unsigned int, READ_ONCE(blktap_max_ring_order),
 				    BLKIF_RING_ORDER_MAX);
 	vbd->disk.max_indirect = min(READ_ONCE(blktap_max_indirect), BLKTAP_SEGS_MAX);
-	return xenbus_printf(XBT_NIL, dev->nodename, "feature-max-indirect-segments", "%u",
-			     vbd->disk.max_indirect) ?:
-	       xenbus_printf(XBT_NIL, dev->nodename, "multi-queue-max-queues", "%u",
-			     vbd->nr_queues) ?:
-	       xenbus_printf(XBT_NIL, dev->nodename, "max-ring-page-order", "%u",
-			     vbd->max_ring_order);
+	return write_together(vbd, write_offer_in);
 }
 
 /* Absent means native, as blkif.h has it (and xen-blkback has not). */
@@ -161,8 +191,6 @@ static int write_discard(struct xenbus_transaction xbt, const struct blktap_vbd 
 	       xenbus_printf(xbt, node, "discard-secure", "%u", vbd->disk.secure_discard);
 }
 
-typedef int write_fn(struct xenbus_transaction xbt, const struct blktap_vbd *vbd);
-
 static int write_disk_in(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
 {
 	const char *node = vbd->xenbus->nodename;
@@ -189,30 +217,14 @@ static int write_disk_in(struct xenbus_transaction xbt, const struct blktap_vbd 
 static int write_size_in(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
 {
 	const char *node = vbd->xenbus->nodename;
+	int state;
 
+	/* The toolstack may have asked for the end meanwhile: that is not taken back. */
+	if (xenbus_scanf(xbt, node, "state", "%d", &state) != 1 || state != XenbusStateConnected)
+		return 0;
 	/* A frontend looks at the size again when the state is written, though it is the same. */
 	return xenbus_printf(xbt, node, "sectors", "%llu", vbd->disk.sectors) ?:
 	       xenbus_printf(xbt, node, "state", "%d", XenbusStateConnected);
-}
-
-/* In one transaction: the frontend sees all or none. */
-static int write_together(const struct blktap_vbd *vbd, write_fn *write)
-{
-	struct xenbus_transaction xbt;
-	int err;
-
-	do {
-		err = xenbus_transaction_start(&xbt);
-		if (err)
-			return err;
-		err = write(xbt, vbd);
-		if (err) {
-			xenbus_transaction_end(xbt, 1);
-			return err;
-		}
-		err = xenbus_transaction_end(xbt, 0);
-	} while (err == -EAGAIN);
-	return err;
 }
 
 /* What the disk is, for a frontend that is about to connect. */

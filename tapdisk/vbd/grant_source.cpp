@@ -106,8 +106,8 @@ class GrantSource final : public Source {
     disk_.secure_discard = disk_.discard && image_.discard.secure;
     for (const std::string& key : {frontend_ + "/state", backend_ + "/online"})
       if (Result<void> watched = parts_.store.watch(key); !watched) return watched;
-    return parts_.store.write({{backend_ + "/feature-max-indirect-segments",
-                                fmt::format("{}", disk_.max_indirect)}});
+    return write({{backend_ + "/feature-max-indirect-segments",
+                   fmt::format("{}", disk_.max_indirect)}});
   }
 
   int fd() const noexcept override { return parts_.all.get(); }
@@ -142,14 +142,18 @@ class GrantSource final : public Source {
 
   Result<void> tell_size(std::uint64_t sectors) noexcept override {
     // The frontend learns it here, or with all else when it connects; and no state that was said
-    // meanwhile is taken back.
+    // meanwhile, here or by the toolstack, is taken back.
     const std::lock_guard locked{life_};
     // A data thread may be judging by it: right by the old size and by the new.
     __atomic_store_n(&disk_.sectors, sectors, __ATOMIC_RELAXED);
     if (phase_ != Phase::kConnected) return {};
+    const std::string connected = state_text(XenbusState::kConnected);
     // A frontend looks at the size again when the state is written, though it is the same.
-    return parts_.store.write({{backend_ + "/sectors", fmt::format("{}", sectors)},
-                               {backend_ + "/state", state_text(XenbusState::kConnected)}});
+    const Result<void> told = parts_.store.write(
+        {backend_ + "/state", connected},
+        {{backend_ + "/sectors", fmt::format("{}", sectors)}, {backend_ + "/state", connected}});
+    if (!told && told.error().code == ENOENT) return {};
+    return told;
   }
   Result<void> delegate(const Extent&, bool) noexcept override {
     return plain_error("delegating", "there is no module", EOPNOTSUPP);
@@ -178,9 +182,14 @@ class GrantSource final : public Source {
     }
   }
 
-  void say(XenbusState state) {
-    if (const Result<void> said = parts_.store.write({{backend_ + "/state", state_text(state)}});
-        !said)
+  // ENOENT: the toolstack has taken the vbd away.
+  Result<void> write(const StorePairs& pairs) {
+    return parts_.store.write({backend_ + "/frontend"}, pairs);
+  }
+
+  void say(XenbusState state) { say({{backend_ + "/state", state_text(state)}}); }
+  void say(const StorePairs& pairs) {
+    if (const Result<void> said = write(pairs); !said && said.error().code != ENOENT)
       log::error("{}: {}", options_.vbd, said.error().what);
   }
 
@@ -227,7 +236,7 @@ class GrantSource final : public Source {
     StorePairs pairs = describe_disk(backend_, DiskKeys{image_, disk_, options_.cdrom,
                                                         options_.removable});
     pairs.emplace_back(backend_ + "/state", state_text(XenbusState::kConnected));
-    if (const Result<void> said = parts_.store.write(pairs); !said) return give_up(said.error());
+    if (const Result<void> said = write(pairs); !said) return give_up(said.error());
     queue_.connect(domain_, std::move(rings));
     phase_ = Phase::kConnected;
   }
@@ -237,12 +246,8 @@ class GrantSource final : public Source {
     log::error("{}: {}", options_.vbd, reason.what);
     disconnect();
     phase_ = Phase::kFailed;
-    const std::string text = fmt::format("{} {}", reason.code, reason.what);
-    if (const Result<void> said = parts_.store.write(
-            {{"error/" + backend_ + "/error", text},
-             {backend_ + "/state", state_text(XenbusState::kClosing)}});
-        !said)
-      log::error("{}: {}", options_.vbd, said.error().what);
+    say({{"error/" + backend_ + "/error", fmt::format("{} {}", reason.code, reason.what)},
+         {backend_ + "/state", state_text(XenbusState::kClosing)}});
   }
 
   void go_on_closing() {

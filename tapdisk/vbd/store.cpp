@@ -20,8 +20,14 @@ Result<Store> Store::open() {
 }
 
 std::optional<std::string> Store::read(const std::string& path) const {
+  return read_in(XBT_NULL, path);
+}
+
+std::optional<std::string> Store::read_in(std::uint32_t transaction,
+                                          const std::string& path) const {
   unsigned bytes = 0;
-  char* const value = static_cast<char*>(::xs_read(handle_.get(), XBT_NULL, path.c_str(), &bytes));
+  char* const value =
+      static_cast<char*>(::xs_read(handle_.get(), transaction, path.c_str(), &bytes));
   if (!value) return std::nullopt;
   std::string copy{value, bytes};
   std::free(value);
@@ -38,18 +44,20 @@ std::optional<unsigned> Store::read_number(const std::string& path) const {
   return number;
 }
 
-Result<void> Store::write(const StorePairs& pairs) const {
+Result<void> Store::write(const Provided& provided, const StorePairs& pairs) const {
   for (;;) {
     const xs_transaction_t transaction = ::xs_transaction_start(handle_.get());
     if (transaction == XBT_NULL) return system_error("xenstore", errno);
-    for (const auto& [path, value] : pairs) {
-      if (::xs_write(handle_.get(), transaction, path.c_str(), value.data(),
-                     static_cast<unsigned>(value.size())))
-        continue;
-      const int code = errno;
+    const auto failed = [&](const std::string& path, int code) {
       ::xs_transaction_end(handle_.get(), transaction, true);
       return system_error("xenstore: " + path, code);
-    }
+    };
+    const std::optional<std::string> now = read_in(transaction, provided.path);
+    if (!now || (provided.value && now != provided.value)) return failed(provided.path, ENOENT);
+    for (const auto& [path, value] : pairs)
+      if (!::xs_write(handle_.get(), transaction, path.c_str(), value.data(),
+                      static_cast<unsigned>(value.size())))
+        return failed(path, errno);
     if (::xs_transaction_end(handle_.get(), transaction, false)) return {};
     // Somebody else wrote there meanwhile.
     if (errno != EAGAIN) return system_error("xenstore", errno);

@@ -4,6 +4,7 @@
 // directory. What other domains wrote is theirs: whoever reads it judges it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,8 +28,13 @@ class Store {
   // Nothing also for what is not a decimal number below 2^32.
   std::optional<unsigned> read_number(const std::string& path) const;
 
-  // All of them at once, or none.
-  Result<void> write(const StorePairs& pairs) const;
+  // All of them at once, or none (ENOENT) if what must be true no longer is. A key written into a
+  // directory that was removed would bring it back as an empty shell.
+  struct Provided {
+    std::string path;
+    std::optional<std::string> value = {};  // nothing: any
+  };
+  Result<void> write(const Provided& provided, const StorePairs& pairs) const;
 
   // From now on changes of the key, and of what is below it, make fd() readable.
   Result<void> watch(const std::string& path) const;
@@ -41,6 +47,7 @@ class Store {
     void operator()(xs_handle* handle) const noexcept;
   };
   explicit Store(xs_handle* handle) noexcept : handle_(handle) {}
+  std::optional<std::string> read_in(std::uint32_t transaction, const std::string& path) const;
 
   std::unique_ptr<xs_handle, Close> handle_;
 };

@@ -185,7 +185,8 @@ void Vbd::destroy() const
 bool Vbd::gone() const
 {
     return !fs::exists(sysfs()) && !fs::exists(node()) &&
-           !fs::exists("/sys/bus/xen-backend/devices/" + name());
+           !fs::exists("/sys/bus/xen-backend/devices/" + name()) &&
+           state() == kUnknown; // nobody has brought the directory back
 }
 
 std::string Vbd::attribute(const std::string& name) const
