@@ -132,7 +132,6 @@ extern const struct file_operations blktap_chardev_operations;
 int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index);
 int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool copies);
 void blktap_queue_free(struct blktap_queue *queue);
-int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
 void blktap_queue_finish(struct blktap_queue *queue);          /* queue.lock held */
 void blktap_queue_revoke(struct blktap_queue *queue);          /* queue.lock held */
 void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
@@ -142,9 +141,14 @@ bool blktap_queue_waits(const struct blktap_queue *queue);
 bool blktap_queue_barrier_waits(const struct blktap_queue *queue);
 void blktap_queue_forget_tapdisk(struct blktap_queue *queue);
 int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots);
+int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts);
 bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts);
 void blktap_queue_wake(struct blktap_queue *queue);            /* any context     */
 void blktap_queue_knock(struct blktap_queue *queue);           /* any context     */
+
+/* doorbell.c: tapdisk's context */
+int blktap_doorbell_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
+int blktap_doorbell_wake(struct blktap_queue *queue, struct file *file);
 
 /* guest_ring.c: everything that touches memory the guest can write. queue.lock held */
 int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned int pages,
@@ -171,6 +175,10 @@ bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blkt
 void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots);
+void blktap_copy_forget(struct blktap_queue *queue, struct blktap_slot *slot);
+int blktap_copy_renew(struct blktap_queue *queue);
+void blktap_copy_abandon(struct blktap_queue *queue);
+void blktap_copy_free(struct blktap_queue *queue);
 int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
 
 /* deferred.c: for what Xen has no room. queue.lock held */

@@ -309,7 +309,9 @@ static long ioctl_vbd(struct file *file, unsigned int command, unsigned long arg
 	case BLKTAP_IOC_RUN:
 		if (argument & ~(unsigned long)BLKTAP_RUN_KNOWN)
 			return -EINVAL;
-		return queue ? blktap_queue_run(queue, file, argument) : -ENXIO;
+		return queue ? blktap_doorbell_run(queue, file, argument) : -ENXIO;
+	case BLKTAP_IOC_WAKE:
+		return queue ? blktap_doorbell_wake(queue, file) : -ENXIO;
 	case BLKTAP_IOC_ATTACH:
 		return attach(file->private_data, file, (void __user *)argument);
 	case BLKTAP_IOC_RESIZE:

@@ -8,6 +8,10 @@
  * does the guest's. So nothing of the guest is mapped for such a request, and
  * nothing unmapped: it costs no TLB flush, but memory bandwidth. Where the one is
  * cheaper than the other depends on the machine; tapdisk says up to which size.
+ *
+ * The area is one tapdisk's: I/O that it leaves behind cannot hit the data of the
+ * next one's requests. So while it lives nobody has to ask what else uses a page,
+ * and it may pin all of them for good, as registered buffers.
  */
 #include <linux/mm.h>
 #include <linux/vmalloc.h>
@@ -115,22 +119,17 @@ void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots)
 	carry_out(queue);
 }
 
-/*
- * Whether the data is to be copied. What a persistent grant has mapped costs
- * nothing to use. And a tapdisk may have started I/O on pages that it was no
- * longer asked about, for it sees them always: such I/O outlives it.
- */
+/* Whether the data is to be copied. What a persistent grant has mapped costs nothing to use. */
 static bool is_to_be_copied(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
-	unsigned int seg;
+	return slot->status == BLKIF_RSP_OKAY && slot->request.bytes &&
+	       slot->request.bytes <= queue->copy_bytes && !queue->persistent.on;
+}
 
-	if (slot->status != BLKIF_RSP_OKAY || !slot->request.bytes ||
-	    slot->request.bytes > queue->copy_bytes || queue->persistent.on)
-		return false;
-	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
-		if (blktap_page_referenced(queue, BLKTAP_WINDOW_PAGES + seg))
-			return false;
-	return true;
+static void set_copied(struct blktap_queue *queue, struct blktap_slot *slot, bool copied)
+{
+	queue->copies.users += copied - slot->copied;
+	slot->copied = copied;
 }
 
 /*
@@ -144,7 +143,7 @@ void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots)
 	unsigned int seg;
 
 	list_for_each_entry(slot, slots, node) {
-		slot->copied = is_to_be_copied(queue, slot);
+		set_copied(queue, slot, is_to_be_copied(queue, slot));
 		if (!slot->copied)
 			continue;
 		blktap_count(queue->vbd, requests_copied, 1);
@@ -181,6 +180,46 @@ void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots)
 			copy_to_guest(queue, slot, seg);
 	}
 	carry_out(queue);
+}
+
+/* The request ends. queue.lock is held. */
+void blktap_copy_forget(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	set_copied(queue, slot, false);
+}
+
+/*
+ * A new area, for a tapdisk that attaches. -EAGAIN: requests of the one before
+ * still have data, and perhaps I/O, in the old. queue.lock is held.
+ */
+int blktap_copy_renew(struct blktap_queue *queue)
+{
+	unsigned int i;
+
+	if (queue->copies.users)
+		return -EAGAIN;
+	blktap_copy_free(queue);
+	queue->copies.area = vmalloc_user(BLKTAP_COPIES_BYTES);
+	if (!queue->copies.area)
+		return -ENOMEM;
+	for (i = 0; i < BLKTAP_PAGES; i++)
+		queue->pages[BLKTAP_WINDOW_PAGES + i] =
+			vmalloc_to_page(queue->copies.area + i * PAGE_SIZE);
+	queue->copies.abandoned = false;
+	return 0;
+}
+
+/* The tapdisk whose area it is has gone. */
+void blktap_copy_abandon(struct blktap_queue *queue)
+{
+	queue->copies.abandoned = true;
+}
+
+/* Pages that some I/O of a process that is gone still uses are given back when it ends. */
+void blktap_copy_free(struct blktap_queue *queue)
+{
+	vfree(queue->copies.area);
+	queue->copies.area = NULL;
 }
 
 int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma)

@@ -214,7 +214,8 @@ bool blktap_page_referenced(const struct blktap_queue *queue, unsigned int page)
 /*
  * Whether a page of the slot is still in use. Meaningful only after
  * blktap_window_revoke(): then no new reference can be taken. What our own I/O
- * used does not matter if it stays: that I/O has ended.
+ * used does not matter if it stays: that I/O has ended. Nor does who uses a copy,
+ * as long as the area is that tapdisk's: its answer says that it is done.
  */
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
@@ -224,6 +225,8 @@ bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blkt
 	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
 		page = queue->page_of[seg];
 		if (slot->submitted && blktap_page_is_resident(page))
+			continue;
+		if (page >= BLKTAP_WINDOW_PAGES && !queue->copies.abandoned)
 			continue;
 		if (blktap_page_referenced(queue, page))
 			return true;

@@ -170,7 +170,6 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 		memcpy(&queue->segs[slot->first], blkif_direct_segments(ring->abi, &ring->entry),
 		       slot->request.nr_segs * sizeof(struct blkif_wire_segment));
 	slot->status = BLKIF_RSP_OKAY;
-	slot->copied = false;
 	slot->submitted = false;
 	slot->bounced = false;
 	queue->states[slot->index].owner = SLOT_KERNEL;

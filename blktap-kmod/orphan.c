@@ -26,6 +26,7 @@ void blktap_orphan_kick(struct blktap_queue *queue)
 void blktap_orphan_detach(struct blktap_queue *queue)
 {
 	WRITE_ONCE(queue->owner, NULL);
+	blktap_copy_abandon(queue);
 	blktap_queue_revoke(queue);
 	blktap_queue_forget_tapdisk(queue);
 	if (queue->taking)

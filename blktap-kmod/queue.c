@@ -20,9 +20,6 @@
 /* Direct I/O reports completion a moment before it drops its page references. */
 #define SETTLE_US 20
 
-/* How often one doorbell looks at the guest's ring again before tapdisk gets its turn. */
-#define ROUNDS_MAX 4
-
 /* Something wants attention: tapdisk's, or without one the orphans' worker's. Any context. */
 void blktap_queue_wake(struct blktap_queue *queue)
 {
@@ -115,6 +112,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	blktap_guest_answer(queue, &slot->request, slot->status);
 	trace_blktap_answer(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			    slot->request.sector, slot->request.bytes, slot->status);
+	blktap_copy_forget(queue, slot);
 	queue->barriers -= slot->request.op == BLKIF_OP_WRITE_BARRIER;
 	if (queue->states[slot->index].owed) {
 		queue->states[slot->index].owner = SLOT_LIMBO;
@@ -264,9 +262,9 @@ bool blktap_queue_barrier_waits(const struct blktap_queue *queue)
 /*
  * From the guest's ring to tapdisk's, or to `starts`: what the module serves by
  * itself, to be submitted when the lock is released. Returns the requests
- * announced, or -EPROTO.
+ * announced, or -EPROTO. queue.lock is held.
  */
-static int take(struct blktap_queue *queue, struct list_head *starts)
+int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
@@ -299,23 +297,6 @@ static int take(struct blktap_queue *queue, struct list_head *starts)
 	return n;
 }
 
-static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
-			     struct list_head *starts)
-{
-	int round;
-
-	for (round = 0; round < ROUNDS_MAX; round++) {
-		if (take(queue, starts) < 0) {
-			blktap_xenbus_kick(queue->vbd);
-			return;
-		}
-		if (!(flags & BLKTAP_RUN_ARM) || !blktap_guest_arm(queue))
-			return;
-	}
-	/* Still more: poll() must not sleep. */
-	WRITE_ONCE(queue->pending, true);
-}
-
 /*
  * One look at all there is, for worker.c. False: there was
  * nothing to do, and an event comes with the next request. queue.lock is held.
@@ -327,55 +308,10 @@ bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts)
 	blktap_queue_finish(queue);
 	if (!queue->owner || !queue->taking || queue->held)
 		return false;
-	n = take(queue, starts);
+	n = blktap_queue_take(queue, starts);
 	if (n < 0) {
 		blktap_xenbus_kick(queue->vbd);
 		return false;
 	}
 	return n || !list_empty(starts) || blktap_guest_arm(queue);
-}
-
-/* The doorbell, see blktap_abi.h. `file` is the open through which it was rung. */
-int blktap_queue_run(struct blktap_queue *queue, struct file *file, unsigned int flags)
-{
-	struct mm_struct *mm = current->mm;
-	LIST_HEAD(starts);
-	u32 before;
-	int err;
-
-	if (mmap_read_lock_killable(mm))
-		return -EINTR;
-	if (mutex_lock_interruptible(&queue->lock)) {
-		mmap_read_unlock(mm);
-		return -EINTR;
-	}
-	if (queue->owner != file) {
-		err = -ENXIO;
-		goto out;
-	}
-	if (!blktap_window_owned_by(queue, mm)) {
-		err = -EPERM;
-		goto out;
-	}
-	queue->locked_mm = mm;
-	blktap_count(queue->vbd, runs, 1);
-	/* Whatever sets it from here on is about something that we may not see below. */
-	smp_store_mb(queue->pending, false);
-
-	before = queue->user.announced;
-	queue->held = flags & BLKTAP_RUN_HOLD;
-	err = blktap_user_collect(queue, &starts);
-	blktap_queue_finish(queue);
-	if (!err && queue->gone)
-		err = -ENODEV;
-	else if (!err && queue->taking && !queue->held)
-		take_until_armed(queue, flags, &starts);
-	if (!err)
-		err = queue->user.announced - before;
-out:
-	queue->locked_mm = NULL;
-	mutex_unlock(&queue->lock);
-	mmap_read_unlock(mm);
-	blktap_submit_and_collect(queue, &starts);
-	return err;
 }

@@ -82,6 +82,8 @@ struct blktap_run {
 
 struct blktap_copies {
 	void *area;                      /* vmalloc_user; tapdisk maps it; or NULL     */
+	unsigned int users;              /* slots whose data is there                  */
+	bool abandoned;                  /* the tapdisk that had it has gone           */
 	unsigned int count;              /* of what follows, the scratch of a batch    */
 	struct gnttab_copy op[BLKTAP_COPY_OPS];
 	struct blktap_slot *slot[BLKTAP_COPY_OPS];

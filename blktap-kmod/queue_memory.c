@@ -2,7 +2,6 @@
 /* What a queue holds while it lives: all memory of the data path is taken here. */
 #include <linux/mm.h>
 #include <linux/slab.h>
-#include <linux/vmalloc.h>
 
 #include "blktap.h"
 
@@ -74,23 +73,17 @@ static int reserve_pages(struct page **pages, unsigned int count)
 	return err;
 }
 
-/* Unlike the others, these have memory behind them. */
+/* Unlike the others, these have memory behind them, each time that a tapdisk attaches. */
 static int alloc_copies(struct blktap_queue *queue)
 {
-	int err = count_pages(BLKTAP_PAGES);
-	unsigned int i;
+	int err = queue->copies.area ? 0 : count_pages(BLKTAP_PAGES);
 
 	if (err)
 		return err;
-	queue->copies.area = vmalloc_user(BLKTAP_COPIES_BYTES);
-	if (!queue->copies.area) {
+	err = blktap_copy_renew(queue);
+	if (!queue->copies.area)
 		atomic_sub(BLKTAP_PAGES, &pages_in_use);
-		return -ENOMEM;
-	}
-	for (i = 0; i < BLKTAP_PAGES; i++)
-		queue->pages[BLKTAP_WINDOW_PAGES + i] =
-			vmalloc_to_page(queue->copies.area + i * PAGE_SIZE);
-	return 0;
+	return err;
 }
 
 static void give_pages_back(struct page **pages, unsigned int count)
@@ -101,8 +94,9 @@ static void give_pages_back(struct page **pages, unsigned int count)
 
 /*
  * Reserves the pages that stand for the guest's, which on Debian's kernels are
- * address space without memory behind it, and those for copies. Idempotent.
- * -ENOSPC: max_pages would be passed.
+ * address space without memory behind it, and those for copies, which are new
+ * each time. -ENOSPC: max_pages would be passed; -EAGAIN: what was copied for the
+ * tapdisk before is still in use. queue.lock is held.
  */
 int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool copies)
 {
@@ -124,7 +118,7 @@ int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool c
 		if (err)
 			return err;
 	}
-	return copies && !queue->copies.area ? alloc_copies(queue) : 0;
+	return copies ? alloc_copies(queue) : 0;
 }
 
 /* No slot is in use and no process has anything of the queue mapped. */
@@ -137,7 +131,7 @@ void blktap_queue_free(struct blktap_queue *queue)
 	}
 	if (queue->copies.area)
 		atomic_sub(BLKTAP_PAGES, &pages_in_use);
-	vfree(queue->copies.area);
+	blktap_copy_free(queue);
 	blktap_persistent_free(queue);
 	kvfree(queue->pages);
 	blktap_user_free(queue);

@@ -82,7 +82,7 @@
 #include <linux/ioctl.h>
 
 /* Raised by any change that an older peer could misread. A mismatch refuses the attach. */
-#define BLKTAP_ABI_VERSION 3
+#define BLKTAP_ABI_VERSION 4
 
 #define BLKTAP_MAGIC 0x70617462u /* "btap" */
 
@@ -176,7 +176,7 @@ struct blktap_attach {
  * The doorbell. The argument is BLKTAP_RUN_* flags; the result is the number
  * of requests put on the request ring, or -1 with errno:
  *   ENXIO   nothing attached through this fd      EPERM  not the process that mapped the windows
- *   EPROTO  the command ring's index is a lie     EINTR  nothing was done
+ *   EPROTO  the command ring's index is a lie     EINTR  a signal; to be called again
  *   ENODEV  the vbd is gone; owned slots have been taken back
  */
 #define BLKTAP_IOC_RUN _IO('b', 0x41)
@@ -193,7 +193,20 @@ struct blktap_attach {
  * wants to answer what it owns.
  */
 #define BLKTAP_RUN_HOLD   (1u << 1)
-#define BLKTAP_RUN_KNOWN  (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)
+
+/*
+ * With ARM, not with HOLD: where poll() would have to sleep, do it in here, and then look again.
+ * For a caller that has nothing else to wait for. It sleeps once at most, until there may be
+ * something or BLKTAP_IOC_WAKE, and may return without any request.
+ */
+#define BLKTAP_RUN_WAIT   (1u << 2)
+#define BLKTAP_RUN_KNOWN  (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD | BLKTAP_RUN_WAIT)
+
+/*
+ * Ends the sleep of BLKTAP_RUN_WAIT, now or the next one, and makes poll() say readable until the
+ * next RUN. From any thread. 0, or -1 with errno: ENXIO, nothing is attached through this fd.
+ */
+#define BLKTAP_IOC_WAKE _IO('b', 0x45)
 
 /*
  * An extent: what of the disk the module may serve by itself, and where it is. It may do so until

@@ -26,8 +26,8 @@ inline constexpr unsigned kPagesMax = BLKTAP_PAGES;  // of a window, and entries
 inline constexpr unsigned kIosPerRequestMax = 1;
 // One fdatasync runs at a time; flushes that arrive meanwhile share the next one.
 inline constexpr unsigned kSyncsMax = 1;
-// The vbd's device, the order to stop, and discards that are done.
-inline constexpr unsigned kWatchesMax = 3;
+// The vbd's device, and discards that are done.
+inline constexpr unsigned kWatchesMax = 2;
 // What the queue may have started, so that starting never waits or fails. Not rounded up: libaio
 // takes it from a number for the whole host (fs.aio-max-nr).
 inline constexpr unsigned kEngineDepth = kSlotsMax * kIosPerRequestMax + kSyncsMax + kWatchesMax;

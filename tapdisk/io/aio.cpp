@@ -43,6 +43,8 @@ class AioEngine final : public Engine {
   std::string_view name() const noexcept override { return "libaio"; }
   const EngineCounters& counters() const noexcept override { return counters_; }
 
+  void expect_data_in(std::span<std::byte>) noexcept override {}
+
   void start(Io& io) noexcept override {
     check(queued_ < kEngineDepth);
     prepare(queue_[queued_], io);
@@ -51,7 +53,7 @@ class AioEngine final : public Engine {
     counters_.started.add();
   }
 
-  void turn(int timeout_ms) noexcept override {
+  bool turn(int timeout_ms) noexcept override {
     if (std::exchange(later_, false)) pause_before_retry();
     finished_.clear();
     submit();
@@ -61,6 +63,7 @@ class AioEngine final : public Engine {
       counters_.finished.add();
       io->client->io_finished(*io);
     }
+    return !finished_.empty();
   }
 
  private:

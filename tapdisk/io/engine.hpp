@@ -68,12 +68,16 @@ class Engine {
 
   virtual std::string_view name() const noexcept = 0;
 
+  // Data will often lie in this memory, which stays as long as the engine: the kernel may look its
+  // pages up now, once and for all. Called once at most, before the first start().
+  virtual void expect_data_in(std::span<std::byte> memory) noexcept = 0;
+
   // At most kEngineDepth Ios are started and unfinished at any time: never fails, never waits.
   virtual void start(Io& io) noexcept = 0;
 
   // Sleeps at most `timeout_ms` if nothing is finished; -1: as long as it takes, 0: not at all.
-  // May return early with nothing finished.
-  virtual void turn(int timeout_ms) noexcept = 0;
+  // False: nothing is finished, which may be so early.
+  virtual bool turn(int timeout_ms) noexcept = 0;
 
   virtual const EngineCounters& counters() const noexcept = 0;
 };

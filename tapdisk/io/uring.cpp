@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 // The io_uring engine. start() writes a submission entry, turn() is one io_uring_enter(2) that
-// submits and waits. Files and buffers are not registered: the window's pages come and go with
-// the requests, and kernels before 6.9 refuse to register them.
+// submits and waits. Of the memory that I/O may name, what lasts is registered; the window's pages
+// come and go with the requests.
 #include <liburing.h>
 #include <poll.h>
 
 #include <array>
 #include <cerrno>
+#include <functional>
 #include <initializer_list>
 #include <utility>
 
@@ -62,6 +63,13 @@ class UringEngine final : public Engine {
   std::string_view name() const noexcept override { return "io_uring"; }
   const EngineCounters& counters() const noexcept override { return counters_; }
 
+  // Kernels before 6.9 refuse it for memory of a device, as the module's is: I/O works as well.
+  void expect_data_in(std::span<std::byte> memory) noexcept override {
+    const iovec range{memory.data(), memory.size()};
+    if (memory.empty() || io_uring_register_buffers(ring_.get(), &range, 1)) return;
+    registered_ = memory;
+  }
+
   void start(Io& io) noexcept override {
     io_uring_sqe* entry = io_uring_get_sqe(ring_.get());
     check(entry != nullptr);  // limits.hpp proves it
@@ -70,7 +78,7 @@ class UringEngine final : public Engine {
     counters_.started.add();
   }
 
-  void turn(int timeout_ms) noexcept override {
+  bool turn(int timeout_ms) noexcept override {
     if (std::exchange(later_, false)) pause_before_retry();
     enter(timeout_ms);
     collect();
@@ -78,21 +86,33 @@ class UringEngine final : public Engine {
       counters_.finished.add();
       io->client->io_finished(*io);
     }
+    return !finished_.empty();
   }
 
  private:
-  static void prepare(io_uring_sqe& entry, const Io& io) noexcept {
+  bool is_registered(const iovec& range) const noexcept {
+    const auto* const start = static_cast<const std::byte*>(range.iov_base);
+    const std::less_equal<const std::byte*> not_behind;
+    return not_behind(registered_.data(), start) &&
+           not_behind(start + range.iov_len, registered_.data() + registered_.size());
+  }
+
+  void prepare(io_uring_sqe& entry, const Io& io) const noexcept {
     const auto count = static_cast<unsigned>(io.data.size());
     switch (io.verb) {
       case IoVerb::kRead:
         // One range is the usual case, and spares the kernel the copy of the vector.
-        if (count == 1)
+        if (count == 1 && is_registered(io.data[0]))
+          io_uring_prep_read_fixed(&entry, io.fd, io.data[0].iov_base, io.left, io.offset, 0);
+        else if (count == 1)
           io_uring_prep_read(&entry, io.fd, io.data[0].iov_base, io.left, io.offset);
         else
           io_uring_prep_readv(&entry, io.fd, io.data.data(), count, io.offset);
         break;
       case IoVerb::kWrite:
-        if (count == 1)
+        if (count == 1 && is_registered(io.data[0]))
+          io_uring_prep_write_fixed(&entry, io.fd, io.data[0].iov_base, io.left, io.offset, 0);
+        else if (count == 1)
           io_uring_prep_write(&entry, io.fd, io.data[0].iov_base, io.left, io.offset);
         else
           io_uring_prep_writev(&entry, io.fd, io.data.data(), count, io.offset);
@@ -153,6 +173,7 @@ class UringEngine final : public Engine {
   }
 
   Ring ring_;
+  std::span<std::byte> registered_;  // as buffer 0
   EngineCounters counters_;
   StaticVector<Io*, kEngineDepth> finished_;
   bool later_ = false;  // the kernel had no memory for something: it goes with the next turn

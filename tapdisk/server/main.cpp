@@ -31,6 +31,7 @@ int failed(ExitCode code, const Error& error) {
 
 std::string describe(const Options& options, const ImageInfo& disk, const QueueThreads& queues,
                      bool delegated) {
+  const bool mixes = options.path == DataPath::kMix;
   const std::string copies = options.attach.copy_bytes && !options.attach.grants
       ? fmt::format(", copied up to {} bytes", options.attach.copy_bytes) : "";
   return fmt::format("{} serves {}: {} sectors, blocks of {}, {}, {}, {}, {}{}, {}, {} {}",
@@ -38,8 +39,9 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
                      disk.sector_size, disk.read_only ? "read-only" : "read-write",
                      disk.discard.offered ? "discard" : "no discard",
                      disk.direct ? "direct" : "buffered",
-                     options.attach.grants ? "copied" : options.attach.submits ? "submitted"
-                     : delegated ? "delegated" : "window", copies,
+                     options.attach.grants ? "copied" : mixes ? "mixed"
+                     : options.attach.submits ? "submitted" : delegated ? "delegated" : "window",
+                     copies,
                      queues.engine(), queues.count(),
                      queues.count() == 1 ? "queue" : "queues");
 }
@@ -47,7 +49,7 @@ std::string describe(const Options& options, const ImageInfo& disk, const QueueT
 // Whether the module serves some of the disk by itself. If not, tapdisk serves all of it.
 Result<bool> delegate(const Options& options, const OpenImage& image, QueueThreads& queues,
                       std::uint64_t from) {
-  const bool must = options.path == DataPath::kDelegate;
+  const bool must = options.path == DataPath::kDelegate || options.path == DataPath::kMix;
   if (options.path == DataPath::kWindow || options.path == DataPath::kSubmit ||
       (options.attach.grants && !must))
     return false;
@@ -94,7 +96,8 @@ int serve(const Options& options) {
                                             "cannot be submitted: its I/O is not direct",
                                             EOPNOTSUPP));
   ErrorLog errors{options.image.path, [](const std::string& line) { log::error("{}", line); }};
-  auto opened = QueueThreads::open({options.attach, options.engine, **image, errors});
+  auto opened = QueueThreads::open({options.attach, options.engine, **image, errors,
+                                    options.path == DataPath::kMix});
   if (!opened) return failed(kStartFailed, opened.error());
   QueueThreads& queues = **opened;
   const Result<bool> delegated = delegate(options, **image, queues, 0);

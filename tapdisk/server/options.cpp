@@ -53,9 +53,10 @@ void describe(CLI::App& app, Options& options) {
                        {{"auto", DataPath::kAuto},
                         {"window", DataPath::kWindow},
                         {"delegate", DataPath::kDelegate},
-                        {"submit", DataPath::kSubmit}},
+                        {"submit", DataPath::kSubmit},
+                        {"mix", DataPath::kMix}},
                        "who moves the data: the module where it can, tapdisk, the module, the "
-                       "module where tapdisk says for each request");
+                       "module where tapdisk says for each request, or all of them by turns");
   add_choice<Direct>(app, "--direct", options.image.direct,
                      {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
                      "whether I/O bypasses the page cache");
@@ -106,9 +107,9 @@ Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arg
   }
   // Not a check of the option: an empty value is none to CLI11's checks.
   if (options.image.path.empty()) return Error{EINVAL, "--image: the path is empty"};
-  options.attach.submits = options.path == DataPath::kSubmit;
+  options.attach.submits = options.path == DataPath::kSubmit || options.path == DataPath::kMix;
   if (options.attach.submits && options.attach.grants)
-    return Error{EINVAL, "--data-path submit: there is no module to submit to (--source grants)"};
+    return Error{EINVAL, "--data-path: there is no module to submit to (--source grants)"};
   if (options.control.empty()) options.control = control_path(options.attach.vbd);
   options.image.lock.vbd = options.attach.vbd;
   options.image.lock.holder_dir = kRunDirectory;

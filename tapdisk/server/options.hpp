@@ -21,6 +21,7 @@ enum class DataPath {
   kWindow,    // tapdisk
   kDelegate,  // the module, or the start fails
   kSubmit,    // the module, each time that tapdisk tells it where; or the start fails
+  kMix,       // each in its turn: see mix.hpp; or the start fails
 };
 
 struct Options {

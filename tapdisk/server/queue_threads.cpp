@@ -10,6 +10,7 @@
 
 #include "base/log.hpp"
 #include "base/syscall.hpp"
+#include "server/mix.hpp"
 
 namespace tapdisk {
 namespace {
@@ -64,9 +65,8 @@ Result<unsigned> QueueThread::make_parts() {
                       : attach_to_module(setting_.attach, image_->info(), queue_);
   if (!attached) return attached.error();
   source_ = std::move(attached->source);
-  auto stop = make_eventfd();
-  if (!stop) return stop.error();
-  server_.emplace(*source_, *image_, *engine_, setting_.errors, std::move(*stop));
+  engine_->expect_data_in(source_->lasting());
+  server_.emplace(*source_, *image_, *engine_, setting_.errors, setting_.mixes);
   return attached->queues;
 }
 
@@ -99,7 +99,8 @@ void QueueThreads::failed(const Error& error) {
 Result<void> QueueThreads::delegate(std::uint64_t from) {
   Source& source = threads_.front()->source();
   Result<void> done;
-  for (Extent extent : setting_.image.extents()) {
+  const std::vector<Extent> extents = setting_.image.extents();
+  for (Extent extent : setting_.mixes ? every_other_piece(extents) : extents) {
     const std::uint64_t skipped = from - std::min(from, extent.sector);
     if (skipped >= extent.sectors) continue;
     extent.sector += skipped;

@@ -37,6 +37,7 @@ struct QueueSetting {
   EngineKind engine = EngineKind::kAuto;
   const OpenImage& image;
   ErrorLog& errors;
+  bool mixes = false;  // see mix.hpp
 };
 
 class QueueThread {

@@ -29,8 +29,8 @@ ImageVerb image_verb(RequestVerb verb) noexcept {
 
 }  // namespace
 
-Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, Fd stop)
-    : source_(source), image_(image), engine_(engine), errors_(errors), stop_(std::move(stop)) {
+Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, bool mixes)
+    : source_(source), image_(image), engine_(engine), errors_(errors), mixes_(mixes) {
   for (Slot slot = 0; slot < kSlotsMax; slot++) {
     ops_[slot].slot = slot;
     ops_[slot].client = this;
@@ -40,33 +40,40 @@ Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, F
 }
 
 void Server::stop() noexcept {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(stop_.get(), &one, sizeof(one));
+  stop_asked_.store(true, std::memory_order_release);
+  source_.wake();
 }
 
 Result<void> Server::run() {
-  watch(device_watch_, source_.fd());
-  watch(stop_watch_, stop_.get());
   while (!over_) turn();
   return outcome_;
 }
 
 void Server::turn() {
   counters_.turns.add();
-  if (!gone_ && (news_ || source_.has_replies())) ring();
+  if (stop_asked_.load(std::memory_order_acquire)) drain();
+  if (!gone_ && (news_ || source_.has_replies() || !is_busy())) ring();
   // What was answered while ringing is handed over before anything else.
   const bool more = !gone_ && source_.has_replies();
   if (drained_ && !more) over_ = true;
   if (over_) return;
   if (draining_ && Clock::now() >= deadline_)
     fail(Error{ETIMEDOUT, "still not idle after the time for it; giving up"});
-  else
-    engine_.turn(more ? 0 : patience_ms());
+  else if (is_busy())
+    turn_engine(more);
+}
+
+// Much ends as soon as it is begun: only what does not is worth watching the source for.
+void Server::turn_engine(bool more) {
+  if (engine_.turn(0) || more) return;
+  watch_source();
+  engine_.turn(patience_ms());
 }
 
 void Server::ring() {
   news_ = false;
-  const Result<SourceState> state = source_.ring(!draining_);
+  const Result<SourceState> state =
+      source_.ring(draining_ ? Ring::kHold : is_busy() ? Ring::kTake : Ring::kWait);
   if (!state) return fail(state.error());
   if (*state == SourceState::kGone) {
     gone_ = true;
@@ -89,8 +96,8 @@ void Server::ring() {
   }
 }
 
-std::optional<Place> Server::place_of(const Request& request) const noexcept {
-  if (!request.submittable) return {};
+std::optional<Place> Server::place_of(const Request& request) noexcept {
+  if (!request.submittable || (mixes_ && coin_.toss())) return {};
   return image_.place(image_verb(request.verb), request.sector, request.bytes);
 }
 
@@ -106,10 +113,15 @@ void Server::perform(const StartData& action) noexcept {
   op.sector = request.sector;
   op.bytes = request.bytes;
   op.data = request.data;
-  image_.start(op);
+  start(op);
 }
 
-void Server::perform(const StartSync&) noexcept { image_.start(sync_op_); }
+void Server::perform(const StartSync&) noexcept { start(sync_op_); }
+
+void Server::start(ImageOp& op) noexcept {
+  under_way_++;
+  image_.start(op);
+}
 
 void Server::perform(const SendReply& action) noexcept {
   if (!gone_) source_.reply(action.reply);
@@ -117,22 +129,24 @@ void Server::perform(const SendReply& action) noexcept {
 
 void Server::perform(const Drained&) noexcept { drained_ = true; }
 
-void Server::watch(Io& io, int fd) noexcept {
-  io.verb = IoVerb::kWatch;
-  io.fd = fd;
-  io.client = this;
-  engine_.start(io);
+// Once it has fired it is not needed before there is something to sleep for.
+void Server::watch_source() noexcept {
+  if (watching_ || gone_) return;
+  watching_ = true;
+  watch_.verb = IoVerb::kWatch;
+  watch_.fd = source_.fd();
+  watch_.client = this;
+  engine_.start(watch_);
 }
 
 void Server::io_finished(Io& io) noexcept {
+  watching_ = false;
   if (io.result < 0) return fail(system_error("waiting for the vbd", -io.result));
-  if (&io == &stop_watch_) return drain();
-  // The watch looks again in the next engine turn, which comes after the doorbell.
   news_ = true;
-  if (!gone_ && !(io.result & POLLHUP)) engine_.start(io);
 }
 
 void Server::op_finished(ImageOp& op) noexcept {
+  under_way_--;
   if (op.result && !gone_) {
     counters_.errors.add();
     errors_.report(op, Clock::now());

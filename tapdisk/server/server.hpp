@@ -4,16 +4,19 @@
 //
 //     ring the source ──requests──► queue ──actions──► image ──► engine
 //            ▲                        ▲                             │ one system call submits
-//            └────────replies─────────┴─────────finished────────────┘ everything and sleeps
+//            └────────replies─────────┴─────────finished────────────┘ everything
 //
-// One turn is one doorbell and one engine turn, so a request at depth one costs four system calls
-// with io_uring, and a busy queue shares them among all that came together. The doorbell is rung
-// only with replies to hand over or news to fetch, and always armed, because sleeping follows.
+// One turn is one doorbell and one engine turn. With no I/O under way it is the doorbell that
+// sleeps: at depth one, where I/O ends at once, a request costs two system calls with io_uring, and
+// a busy queue shares them among all that came together. With I/O under way it is the engine that
+// sleeps, and watches the source. The doorbell is rung only with replies to hand over, for news, or
+// to sleep.
 //
 // Runs in the thread that made the engine; stop() and the counters are for any thread.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <optional>
 
@@ -23,6 +26,7 @@
 #include "image/image.hpp"
 #include "io/engine.hpp"
 #include "server/error_log.hpp"
+#include "server/mix.hpp"
 #include "vbd/queue.hpp"
 #include "vbd/source.hpp"
 
@@ -43,12 +47,14 @@ struct ServerCounters {
 
 class Server final : private ImageClient, private IoClient {
  public:
-  Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, Fd stop);
+  // If it `mixes`, not all that is submittable is submitted.
+  Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, bool mixes = false);
 
   // Until the vbd is gone, or stop() and nothing is in flight. The error is a failure at run
   // time: the module is not understood, or I/O does not end.
   Result<void> run();
 
+  // Any thread.
   void stop() noexcept;
 
   const ServerCounters& counters() const noexcept { return counters_; }
@@ -61,14 +67,17 @@ class Server final : private ImageClient, private IoClient {
 
   void turn();
   void ring();
-  std::optional<Place> place_of(const Request& request) const noexcept;
+  void turn_engine(bool more);
+  bool is_busy() const noexcept { return under_way_ > 0; }
+  std::optional<Place> place_of(const Request& request) noexcept;
   void perform(const Actions& actions) noexcept;
   void perform(const StartData& action) noexcept;
   void perform(const StartSync& action) noexcept;
   void perform(const SendReply& action) noexcept;
   void perform(const Drained& action) noexcept;
 
-  void watch(Io& io, int fd) noexcept;
+  void start(ImageOp& op) noexcept;
+  void watch_source() noexcept;
   void io_finished(Io& io) noexcept override;
   void op_finished(ImageOp& op) noexcept override;
 
@@ -81,13 +90,16 @@ class Server final : private ImageClient, private IoClient {
   Engine& engine_;
   ErrorLog& errors_;
   Queue queue_;
+  const bool mixes_;
+  Coin coin_;
 
   std::array<SlotOp, kSlotsMax> ops_;
   ImageOp sync_op_;
-  Io device_watch_;
-  Io stop_watch_;
-  Fd stop_;
+  Io watch_;
+  bool watching_ = false;
+  std::atomic<bool> stop_asked_{false};
 
+  unsigned under_way_ = 0;  // operations of the image
   bool news_ = true;      // the source may have requests
   bool gone_ = false;     // replies go nowhere
   bool draining_ = false;

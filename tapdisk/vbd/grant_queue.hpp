@@ -33,6 +33,7 @@ class GrantQueue {
   // ring that must not be read any more.
   Result<bool> take() noexcept;
   bool next(Request& request) noexcept;
+  bool has_next() const noexcept { return !ready_.empty(); }
 
   void reply(const Reply& reply) noexcept { replies_.push_back(reply); }
   bool has_replies() const noexcept { return !replies_.empty(); }

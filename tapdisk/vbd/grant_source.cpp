@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
@@ -112,20 +113,22 @@ class GrantSource final : public Source {
 
   int fd() const noexcept override { return parts_.all.get(); }
 
-  Result<SourceState> ring(bool take) noexcept override {
-    counters_.rings.add();
+  Result<SourceState> ring(Ring how) noexcept override {
     queue_.hand_over();
+    const bool woken = take_events();
+    const SourceState state = look(how);
+    if (how != Ring::kWait || woken || state == SourceState::kGone || queue_.has_next())
+      return state;
+    pollfd all{parts_.all.get(), POLLIN, 0};
+    ::poll(&all, 1, -1);
     take_events();
-    const std::lock_guard locked{life_};
-    if (parts_.store.take_changes()) look_at_frontend();
-    go_on_closing();
-    if (take && phase_ == Phase::kConnected) {
-      const Result<bool> more = queue_.take();
-      if (!more) give_up(more.error());
-      else if (*more) look_again();
-    }
-    let_events_go();
-    return state();
+    return look(how);
+  }
+
+  // There is more, as far as anybody knows.
+  void wake() noexcept override {
+    const std::uint64_t one = 1;
+    [[maybe_unused]] const ssize_t written = ::write(parts_.again.get(), &one, sizeof(one));
   }
 
   Result<bool> next(Request& request) noexcept override {
@@ -169,6 +172,20 @@ class GrantSource final : public Source {
   }
   static std::string state_text(XenbusState state) {
     return fmt::format("{}", static_cast<int>(state));
+  }
+
+  SourceState look(Ring how) noexcept {
+    counters_.rings.add();
+    const std::lock_guard locked{life_};
+    if (parts_.store.take_changes()) look_at_frontend();
+    go_on_closing();
+    if (how != Ring::kHold && phase_ == Phase::kConnected) {
+      const Result<bool> more = queue_.take();
+      if (!more) give_up(more.error());
+      else if (*more) wake();
+    }
+    let_events_go();
+    return state();
   }
 
   // --- the vbd's life -------------------------------------------------------------------------
@@ -271,19 +288,14 @@ class GrantSource final : public Source {
 
   // --- events ---------------------------------------------------------------------------------
 
-  void look_again() noexcept {
-    const std::uint64_t one = 1;
-    [[maybe_unused]] const ssize_t written = ::write(parts_.again.get(), &one, sizeof(one));
-  }
-
   // Their sources stay masked until what came with them is taken: a storm is throttled by that, and
-  // each is here once. Of one that was let go an event may be left.
-  void take_events() noexcept {
+  // each is here once. Of one that was let go an event may be left. Whether there was a wake().
+  bool take_events() noexcept {
     std::uint64_t ignored = 0;
-    [[maybe_unused]] const ssize_t got = ::read(parts_.again.get(), &ignored, sizeof(ignored));
+    const bool woken = ::read(parts_.again.get(), &ignored, sizeof(ignored)) > 0;
     for (;;) {
       const auto port = ::xenevtchn_pending(parts_.events.get());
-      if (port < 0) return;
+      if (port < 0) return woken;
       served_.push_back(static_cast<evtchn_port_t>(port));
     }
   }

@@ -7,7 +7,9 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <chrono>
 #include <optional>
+#include <thread>
 
 #include "base/paths.hpp"
 #include "base/syscall.hpp"
@@ -53,9 +55,16 @@ Error refusal(int code) {
     case ENOSPC:
       return plain_error("attach", "the disks use as many guest pages as the module's parameter "
                          "max_pages allows", code);
+    case EAGAIN:
+      return plain_error("attach", "I/O of this vbd's last tapdisk does not end: does its storage "
+                         "hang?", code);
     default: return system_error("attach", code);
   }
 }
+
+// The I/O of a tapdisk that died may have a moment to go.
+constexpr int kAttachTries = 100;
+constexpr auto kAttachPause = std::chrono::milliseconds{100};
 
 class KmodSource final : public Source {
  public:
@@ -64,20 +73,26 @@ class KmodSource final : public Source {
 
   // Gives the number of queues.
   Result<unsigned> attach(blktap_attach attach) {
-    if (::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach)) return refusal(errno);
+    for (int tries = 1; ::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach); tries++) {
+      if (errno != EAGAIN || tries == kAttachTries) return refusal(errno);
+      std::this_thread::sleep_for(kAttachPause);
+    }
     if (!layout_is_sound(attach))
       return plain_error("attach", "the module's layout is out of bounds", EPROTO);
     if (const Result<void> mapped = map(attach); !mapped) return mapped.error();
+    if (attach.copy_bytes)
+      lasting_ = {copies_.at(0), std::size_t{attach.pages} * RING_PAGE_SIZE};
     areas_.emplace(attach, AreaPointers{descriptors_.at(0), commands_.at(0), window_rw_.at(0),
-                                        window_ro_.at(0),
-                                        attach.copy_bytes ? copies_.at(0) : nullptr}, capacity_);
+                                        window_ro_.at(0), lasting_.data()}, capacity_);
     return attach.queues;
   }
 
   int fd() const noexcept override { return device_.get(); }
 
-  Result<SourceState> ring(bool take) noexcept override {
-    const unsigned flags = take ? BLKTAP_RUN_ARM : BLKTAP_RUN_HOLD;
+  Result<SourceState> ring(Ring how) noexcept override {
+    const unsigned flags = how == Ring::kHold   ? BLKTAP_RUN_HOLD
+                           : how == Ring::kTake ? BLKTAP_RUN_ARM
+                                                : BLKTAP_RUN_ARM | BLKTAP_RUN_WAIT;
     const int result = retry_eintr([&] { return ::ioctl(device_.get(), BLKTAP_IOC_RUN, flags); });
     counters_.rings.add();
     has_replies_ = false;
@@ -85,6 +100,10 @@ class KmodSource final : public Source {
     if (result < 0) return system_error("doorbell", -result);
     return state();
   }
+
+  void wake() noexcept override { ::ioctl(device_.get(), BLKTAP_IOC_WAKE); }
+
+  std::span<std::byte> lasting() const noexcept override { return lasting_; }
 
   Result<bool> next(Request& request) noexcept override {
     Result<bool> taken = areas_->next(request);
@@ -168,6 +187,7 @@ class KmodSource final : public Source {
   Mapping window_rw_;
   Mapping window_ro_;
   Mapping copies_;
+  std::span<std::byte> lasting_;  // the copies
   std::optional<Areas> areas_;
   SourceCounters counters_;
   bool has_replies_ = false;

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// A source gives the requests of one queue and takes replies. One thread only, but for what is
-// about the whole disk: tell_size(), delegate(), withdraw_all().
+// A source gives the requests of one queue and takes replies. One thread only, but for wake() and
+// what is about the whole disk: tell_size(), delegate(), withdraw_all().
 //
-//     ring(take)    rings the doorbell: hands over the replies, learns of new requests
+//     ring(how)     rings the doorbell: hands over the replies, learns of new requests
 //     next()        takes the new requests, one by one, in the order of their arrival
 //     reply(r)      puts an answer where the next ring() hands it over
 //
 // A request's data is memory that the guest owns; it is visible until the request's reply.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/counter.hpp"
 #include "base/result.hpp"
@@ -20,6 +22,13 @@
 namespace tapdisk {
 
 enum class SourceState : std::uint8_t { kWaiting, kConnected, kClosing, kGone };
+
+// What a ring() does beside handing over the replies.
+enum class Ring : std::uint8_t {
+  kHold,  // nothing
+  kTake,  // takes new requests; the caller may sleep on fd() afterwards and misses nothing
+  kWait,  // and sleeps if there are none and was no wake() since the last ring()
+};
 
 struct SourceCounters {
   Counter rings;     // system calls made
@@ -33,14 +42,18 @@ class Source {
  public:
   virtual ~Source() = default;
 
+  // Of the memory that requests name, what stays as it is while the source is there; or nothing.
+  virtual std::span<std::byte> lasting() const noexcept { return {}; }
+
   // Readable when there may be something new.
   virtual int fd() const noexcept = 0;
 
-  // With `take` new requests may come, and the caller may sleep on fd() afterwards and misses
-  // nothing; without, it only hands over the replies. kGone: the vbd does not exist any more,
-  // replies go nowhere. An error means that the two sides do not understand each other; nothing
-  // more can be done for this vbd.
-  virtual Result<SourceState> ring(bool take) noexcept = 0;
+  // kGone: the vbd does not exist any more, replies go nowhere. An error means that the two sides
+  // do not understand each other; nothing more can be done for this vbd.
+  virtual Result<SourceState> ring(Ring how) noexcept = 0;
+
+  // Ends the sleep of a ring(), this or the next, or makes fd() readable until then. Any thread.
+  virtual void wake() noexcept = 0;
 
   // False when there is none left.
   virtual Result<bool> next(Request& request) noexcept = 0;

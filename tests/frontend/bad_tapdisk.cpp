@@ -70,6 +70,14 @@ long Holder::hold(void* at, std::size_t bytes) const
     return held < 0 ? -errno : held;
 }
 
+std::vector<std::uint8_t> Holder::contents() const
+{
+    std::vector<std::uint8_t> bytes(4096);
+    const ssize_t got = read(fds_[0], bytes.data(), bytes.size());
+    bytes.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
+    return bytes;
+}
+
 void Holder::release()
 {
     for (int& fd : fds_)

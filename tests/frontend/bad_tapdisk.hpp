@@ -14,6 +14,7 @@
 #include <functional>
 #include <optional>
 #include <stdexcept>
+#include <vector>
 
 // The signal that an access is stopped by, or 0.
 int signal_of(const std::function<void()>& access);
@@ -33,6 +34,8 @@ public:
 
     // Bytes held, or a negative errno.
     long hold(void* at, std::size_t bytes) const;
+    // What the pages hold now, a page at most; they are let go of.
+    std::vector<std::uint8_t> contents() const;
     void release();
 
 private:

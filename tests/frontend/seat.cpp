@@ -79,6 +79,11 @@ int Seat::run(unsigned flags) const
     return result < 0 ? -errno : result;
 }
 
+int Seat::wake() const
+{
+    return ioctl(fd_, BLKTAP_IOC_WAKE) < 0 ? -errno : 0;
+}
+
 int Seat::wait(std::chrono::milliseconds limit) const
 {
     pollfd fd{fd_, POLLIN, 0};

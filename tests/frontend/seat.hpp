@@ -35,6 +35,8 @@ public:
 
     // Number of announced requests, or a negative errno.
     int run(unsigned flags = BLKTAP_RUN_ARM) const;
+    // Ends the sleep of a run(), this or the next. 0, or a negative errno.
+    int wake() const;
     // poll(): its revents; 0 means that nothing came in time.
     int wait(std::chrono::milliseconds limit) const;
     // The next announced request; runs and waits until there is one.

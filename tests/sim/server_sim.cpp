@@ -38,22 +38,25 @@ class SimEngine final : public Engine {
 
   std::string_view name() const noexcept override { return "simulated"; }
   const EngineCounters& counters() const noexcept override { return counters_; }
+  void expect_data_in(std::span<std::byte>) noexcept override {}
   void start(Io& io) noexcept override {
     EXPECT_LT(started_.size(), kEngineDepth);
     started_.push_back(&io);
   }
 
-  void turn(int) noexcept override {
+  bool turn(int) noexcept override {
     std::vector<Io*> finished;
     std::vector<Io*> waiting;
     for (Io* io : started_) (is_finished(*io) ? finished : waiting).push_back(io);
     started_ = waiting;
+    const bool any = !finished.empty();
     while (!finished.empty()) {
       const unsigned choice = dice_.below(static_cast<unsigned>(finished.size()));
       Io* io = finished[choice];
       finished.erase(finished.begin() + choice);
       io->client->io_finished(*io);
     }
+    return any;
   }
 
  private:
@@ -261,7 +264,7 @@ void simulate(std::uint64_t seed, const std::string& path, unsigned& in_flight_m
   FakeSource source{module, ending};
   guest.source = ending.source = &source;
   ErrorLog errors{path, [](const std::string&) {}};
-  Server server{source, image, engine, errors, std::move(*make_eventfd())};
+  Server server{source, image, engine, errors};
   ending.server = &server;
 
   const Result<void> outcome = server.run();

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -216,7 +217,7 @@ class FakeSource final : public Source {
         event_(::eventfd(0, EFD_NONBLOCK)) {}
 
   // As the module does when the guest sends an event, or when the vbd is removed.
-  void wake() const { ASSERT_EQ(::eventfd_write(event_.get(), 1), 0); }
+  void wake() noexcept override { ::eventfd_write(event_.get(), 1); }
   void remove() {
     gone_ = true;
     wake();
@@ -225,19 +226,17 @@ class FakeSource final : public Source {
 
   int fd() const noexcept override { return event_.get(); }
 
-  Result<SourceState> ring(bool take) noexcept override {
-    eventfd_t ignored = 0;
-    ::eventfd_read(event_.get(), &ignored);
+  Result<SourceState> ring(Ring how) noexcept override {
     counters_.rings.add();
     has_replies_ = false;
-    armed = take;
-    if (gone_) return SourceState::kGone;
-    if (broken_) return system_error("doorbell", EPROTO);
-    // A broken promise of tapdisk's throws, and ends the test.
-    // cppcheck-suppress throwInNoexceptFunction
-    module_.take_commands([&](Slot slot, int result) { guest_.answered(slot, result); });
-    if (take) guest_.rung();
-    return SourceState::kConnected;
+    const std::uint32_t before = module_.head().req_prod;
+    const bool woken = take_event();
+    const Result<SourceState> state = look(how);
+    if (how != Ring::kWait || woken || module_.head().req_prod != before || !state) return state;
+    pollfd event{event_.get(), POLLIN, 0};
+    ::poll(&event, 1, -1);
+    take_event();
+    return look(how);
   }
 
   Result<bool> next(Request& request) noexcept override {
@@ -264,6 +263,22 @@ class FakeSource final : public Source {
   std::uint64_t told_size = 0;
 
  private:
+  bool take_event() noexcept {
+    eventfd_t ignored = 0;
+    return ::eventfd_read(event_.get(), &ignored) == 0;
+  }
+
+  Result<SourceState> look(Ring how) noexcept {
+    armed = how != Ring::kHold;
+    if (gone_) return SourceState::kGone;
+    if (broken_) return system_error("doorbell", EPROTO);
+    // A broken promise of tapdisk's throws, and ends the test.
+    // cppcheck-suppress throwInNoexceptFunction
+    module_.take_commands([&](Slot slot, int result) { guest_.answered(slot, result); });
+    if (armed) guest_.rung();
+    return SourceState::kConnected;
+  }
+
   FakeModule& module_;
   FakeGuest& guest_;
   Areas areas_;

@@ -96,7 +96,7 @@ TEST_P(AllocationTest, TheSteadyStateAllocatesNothing) {
   FakeSource source{module, guest};
   guest.source = &source;
   ErrorLog errors{options.path, [](const std::string&) {}};
-  Server server{source, **image, **engine, errors, std::move(*make_eventfd())};
+  Server server{source, **image, **engine, errors};
 
   allocations = 0;
   EXPECT_TRUE(server.run());

@@ -10,6 +10,7 @@
 #include <sys/signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -93,6 +94,25 @@ TEST_P(EngineTest, WritesAndReadsBackDirectly) {
   Io read = make_io(IoVerb::kRead, fd, 8192, in);
   EXPECT_EQ(run(read), 0);
   EXPECT_EQ(std::memcmp(memory.data(), memory.data() + 8192, 4096), 0);
+}
+
+// Memory that was announced is used like any other, in it, at its end and across it.
+TEST_P(EngineTest, DataMayLieInMemoryThatWasAnnounced) {
+  const Fd fd = open(directory.file("image", 1 << 20), O_RDWR | O_DIRECT);
+  engine->expect_data_in(std::span{memory}.subspan(4096, 8192));
+  for (const std::size_t at : {0, 2048, 4096, 8192, 10240, 12288}) {
+    std::memset(memory.data(), 0, memory.size());
+    std::memset(memory.data() + at, 'a', 4096);
+    std::array out{iovec{memory.data() + at, 4096}};
+    Io write = make_io(IoVerb::kWrite, fd, 8192, out);
+    EXPECT_EQ(run(write), 0);
+    std::memset(memory.data() + at, 'b', 4096);
+    std::array in{iovec{memory.data() + at, 4096}};
+    Io read = make_io(IoVerb::kRead, fd, 8192, in);
+    EXPECT_EQ(run(read), 0);
+    EXPECT_EQ(std::count(memory.begin(), memory.end(), std::byte{'a'}), 4096) << at;
+    EXPECT_EQ(memory[at], std::byte{'a'}) << at;
+  }
 }
 
 TEST_P(EngineTest, ScattersOverRangesInOrder) {

@@ -140,12 +140,28 @@ struct Device {
     }
   }
 
+  bool take_event() const {
+    eventfd_t ignored = 0;
+    return ::eventfd_read(fd, &ignored) == 0;
+  }
+
   int run(unsigned flags) {
     require((flags & ~BLKTAP_RUN_KNOWN) == 0, "an unknown flag");
+    require(!(flags & BLKTAP_RUN_WAIT) || (flags & (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)) ==
+                                              BLKTAP_RUN_ARM, "a wait that is not one");
+    const bool woken = take_event();
+    const std::uint32_t before = produced;
+    const int result = look();
+    if (!(flags & BLKTAP_RUN_WAIT) || woken || result || produced != before) return result;
+    pollfd event{fd, POLLIN, 0};
+    ::poll(&event, 1, -1);
+    take_event();
+    return look();
+  }
+
+  int look() {
     require(descriptors && commands && window_rw && window_ro, "an area is not mapped");
     require(attached == queues_of_vbd(), "served before all queues were attached");
-    eventfd_t ignored = 0;
-    ::eventfd_read(fd, &ignored);
     if (!std::exchange(has_rung, true)) rung++;
     if (fails("FAKE_RUN_ERRNO")) {
       while (rung < queues_of_vbd()) ::usleep(1000);
@@ -294,6 +310,7 @@ extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
     return device->attach(*static_cast<blktap_attach*>(argument));
   if (device && request == BLKTAP_IOC_RUN)
     return device->run(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(argument)));
+  if (device && request == BLKTAP_IOC_WAKE) return ::eventfd_write(device->fd, 1);
   return next<int (*)(int, unsigned long, void*)>("ioctl")(fd, request, argument);
 }
 

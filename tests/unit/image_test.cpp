@@ -105,8 +105,9 @@ class ToldEngine final : public Engine {
  public:
   std::string_view name() const noexcept override { return "told"; }
   const EngineCounters& counters() const noexcept override { return counters_; }
+  void expect_data_in(std::span<std::byte>) noexcept override {}
   void start(Io& io) noexcept override { started_.push_back(&io); }
-  void turn(int) noexcept override {}
+  bool turn(int) noexcept override { return false; }
 
   int fd() const { return started_.back()->fd; }
   void finish(int result) {

@@ -65,10 +65,12 @@ TEST(Options, EachIsUnderstood) {
 }
 
 TEST(Options, SubmittingNeedsTheModule) {
-  EXPECT_TRUE(good({"--vbd", "vbd-1-2", "--image", "/x", "--data-path", "submit"}).attach.submits);
   EXPECT_FALSE(good({"--vbd", "vbd-1-2", "--image", "/x"}).attach.submits);
-  EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--data-path", "submit", "--source",
-                 "grants"}).find("--data-path submit"), std::string::npos);
+  for (const char* path : {"submit", "mix"}) {
+    EXPECT_TRUE(good({"--vbd", "vbd-1-2", "--image", "/x", "--data-path", path}).attach.submits);
+    EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--data-path", path, "--source",
+                   "grants"}).find("--data-path: there is no module"), std::string::npos);
+  }
 }
 
 TEST(Options, AFileOfArgumentsIsTakenVerbatim) {

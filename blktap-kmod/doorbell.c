@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The doorbell of tapdisk, BLKTAP_IOC_RUN of blktap_abi.h: all the work on a
+ * queue that is done in tapdisk's own context. Where tapdisk has nothing else to
+ * wait for, it sleeps in here: that takes one system call for a request, where
+ * poll() and its like take several.
+ */
+#include <linux/mm.h>
+#include <linux/sched.h>
+
+#include "blktap.h"
+
+/* How often one doorbell looks at the guest's ring again before tapdisk gets its turn. */
+#define ROUNDS_MAX 4
+
+static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
+			     struct list_head *starts)
+{
+	int round;
+
+	for (round = 0; round < ROUNDS_MAX; round++) {
+		if (blktap_queue_take(queue, starts) < 0) {
+			blktap_xenbus_kick(queue->vbd);
+			return;
+		}
+		if (!(flags & BLKTAP_RUN_ARM) || !blktap_guest_arm(queue))
+			return;
+	}
+	/* Still more: poll() must not sleep. */
+	WRITE_ONCE(queue->pending, true);
+}
+
+/* `woken` is set if there was a reason to ring: perhaps requests that a worker has announced. */
+static int run(struct blktap_queue *queue, struct file *file, unsigned int flags, bool *woken)
+{
+	struct mm_struct *mm = current->mm;
+	LIST_HEAD(starts);
+	u32 before = 0;
+	int err;
+
+	if (mmap_read_lock_killable(mm))
+		return -EINTR;
+	if (mutex_lock_interruptible(&queue->lock)) {
+		mmap_read_unlock(mm);
+		return -EINTR;
+	}
+	if (queue->owner != file) {
+		err = -ENXIO;
+		goto out;
+	}
+	if (!blktap_window_owned_by(queue, mm)) {
+		err = -EPERM;
+		goto out;
+	}
+	queue->locked_mm = mm;
+	blktap_count(queue->vbd, runs, 1);
+	/* Whatever sets it from here on is about something that we may not see below. */
+	if (xchg(&queue->pending, false))
+		*woken = true;
+
+	before = queue->user.announced;
+	queue->held = flags & BLKTAP_RUN_HOLD;
+	err = blktap_user_collect(queue, &starts);
+	blktap_queue_finish(queue);
+	if (!err && queue->gone)
+		err = -ENODEV;
+	else if (!err && queue->taking && !queue->held)
+		take_until_armed(queue, flags, &starts);
+out:
+	queue->locked_mm = NULL;
+	mutex_unlock(&queue->lock);
+	mmap_read_unlock(mm);
+	blktap_submit_and_collect(queue, &starts);
+	/* With those whose I/O of the module's own has failed by now. */
+	return err ?: READ_ONCE(queue->user.announced) - before;
+}
+
+/* See blktap_abi.h. `file` is the open through which it was rung. */
+int blktap_doorbell_run(struct blktap_queue *queue, struct file *file, unsigned int flags)
+{
+	bool waits = flags & BLKTAP_RUN_WAIT;
+	bool woken = false;
+	int n;
+
+	if (waits && (flags & (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)) != BLKTAP_RUN_ARM)
+		return -EINVAL;
+	n = run(queue, file, flags, &woken);
+	if (n || woken || !waits)
+		return n;
+	if (wait_event_interruptible(queue->wait, READ_ONCE(queue->pending) ||
+						  READ_ONCE(queue->gone)))
+		return -EINTR;
+	return run(queue, file, flags, &woken);
+}
+
+/* tapdisk shall not sleep, in here or in poll(). `file` is the open that it is attached through. */
+int blktap_doorbell_wake(struct blktap_queue *queue, struct file *file)
+{
+	if (READ_ONCE(queue->owner) != file)
+		return -ENXIO;
+	blktap_queue_wake(queue);
+	return 0;
+}
