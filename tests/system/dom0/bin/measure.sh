@@ -89,6 +89,7 @@ tapdisk_system_calls() { # COMMAND...: sets system_calls to how many tapdisk mak
     echo 1 > $trace/events/raw_syscalls/sys_enter/enable
     "$@" > /dev/null
     echo 0 > $trace/events/raw_syscalls/sys_enter/enable
+    echo > $trace/set_event_pid # or each switch of tasks would look there from now on
     system_calls=$(cat $trace/per_cpu/cpu*/stats |
         awk '/^(entries|overrun)/ { n += $2 } END { print n }')
 }
