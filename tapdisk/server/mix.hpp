@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <random>
 #include <vector>
 
 #include "image/image.hpp"
@@ -32,13 +31,16 @@ inline std::vector<Extent> every_other_piece(const std::vector<Extent>& extents)
   return pieces;
 }
 
-// The same sequence each time.
+// The same sequence each time: the upper bits of a linear congruential generator.
 class Coin {
  public:
-  bool toss() noexcept { return random_() & 1 << 16; }
+  bool toss() noexcept {
+    state_ = state_ * 1664525 + 1013904223;
+    return state_ >> 31;
+  }
 
  private:
-  std::minstd_rand random_;
+  std::uint32_t state_ = 1;
 };
 
 }  // namespace tapdisk

@@ -152,7 +152,7 @@ class GrantSource final : public Source {
     if (phase_ != Phase::kConnected) return {};
     const std::string connected = state_text(XenbusState::kConnected);
     // A frontend looks at the size again when the state is written, though it is the same.
-    const Result<void> told = parts_.store.write(
+    Result<void> told = parts_.store.write(
         {backend_ + "/state", connected},
         {{backend_ + "/sectors", fmt::format("{}", sectors)}, {backend_ + "/state", connected}});
     if (!told && told.error().code == ENOENT) return {};
