@@ -36,7 +36,7 @@ LICENCE = "SPDX-License-Identifier: GPL-2.0-only"
 # Programs that are found by listing their directory.
 LISTED = re.compile(r"^tests/system/cases/")
 # Files whose format has no place for a licence line.
-NO_LICENCE = re.compile(r"\.(md|json)$|(^|/)(LICENSE|COPYING)$|\.wants/|^debian/changelog$")
+NO_LICENCE = re.compile(r"\.(md|json|svg)$|(^|/)(LICENSE|COPYING)$|\.wants/|^debian/changelog$")
 C_LIKE = {".c", ".h", ".cpp", ".hpp"}
 
 

@@ -23,7 +23,7 @@ set_options() { # BACK-END
     case $1 in
     blkback) echo Y > /sys/module/xen_blkback/parameters/feature_persistent ;;
     blkback-not-persistent) echo N > /sys/module/xen_blkback/parameters/feature_persistent ;;
-    tap:zc:*)
+    tap:*)
         local options=
         [[ $1 != *+window* ]] || options+=" --data-path window"
         [[ $1 != *+submit* ]] || options+=" --data-path submit"
