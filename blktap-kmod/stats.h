@@ -38,7 +38,7 @@
 	X(requests_copied)    /* whose data was not mapped, but copied          */ \
 	X(grant_copy_ops)     /* of data, and of segments of indirect requests  */ \
 	X(hypercalls)         /* grant-table calls, each for many grants        */ \
-	X(runs)               /* doorbells of tapdisk                           */ \
+	X(runs)               /* looks at the queue from tapdisk's doorbell     */ \
 	X(guest_events)       /* received                                       */ \
 	X(guest_notifies)     /* sent                                           */ \
 	X(worker_runs)        /* of the one that serves delegated extents       */ \

@@ -160,6 +160,17 @@ struct blktap_attach {
 	__u32 window_pages;         /* of a window: >= pages, <= BLKTAP_WINDOW_PAGES    */
 };
 
+/*
+ * Attaches a queue, queue 0 first, for the life of the fd. 0, or -1 with errno:
+ *   EPROTONOSUPPORT  another BLKTAP_ABI_VERSION
+ *   EINVAL  what is said about the disk makes no sense, unknown flags or features, no such queue
+ *   EBUSY   another fd has the queue, or this fd has one
+ *   EPERM   queue 0 is another process's
+ *   ESTALE  not the disk that the guest has seen, or that queue 0 has
+ *   ENOSPC  the module's max_pages would be passed
+ *   EAGAIN  with copy_bytes: what was copied for the last tapdisk is still in use; try again
+ *   ENODEV  the vbd is gone
+ */
 #define BLKTAP_IOC_ATTACH _IOWR('b', 0x40, struct blktap_attach)
 
 /*
