@@ -24,6 +24,7 @@ readonly divert_to=/usr/sbin/xl.xen-utils-common
 files() {
     cat <<END
 755 $here/block-tapzc                          /usr/libexec/blktap/block-tapzc
+644 $here/in-use.sh                            /usr/libexec/blktap/in-use.sh
 755 $here/block-tapzc.stub                     /etc/xen/scripts/block-tapzc
 755 $here/block-tapzc.stub                     /etc/xen/scripts/block-tapgnt
 644 $build/xl-config/libxlu-tapzc.so           $libdir/libxlu-tapzc.so
@@ -177,10 +178,12 @@ do_uninstall() {
         exit 1
     fi
     if on_this_machine; then
+        systemctl disable --now blktap-devd.service 2>/dev/null || true
         systemctl stop blktap.service 2>/dev/null || true
         [[ ! -d /sys/module/blktap ]] || modprobe -r blktap
     fi
 
+    rm -f "$root/etc/systemd/system/multi-user.target.wants/blktap-devd.service"
     put_xl_back
     while read -r file; do
         rm -f "$root$file"

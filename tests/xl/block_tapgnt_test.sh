@@ -33,6 +33,17 @@ END
         "$(args)"
 }
 
+# xen-blkback would open it, where it gets the vbd to close it.
+case_device_is_not_named_to_xen_blkback() {
+    by_grants
+    rm "$bus/devices/$vbd/driver"
+    device_as_image
+    run add
+    expect_attached
+    same physical-device-path "$image" "$(stored physical-device-path)"
+    same physical-device "" "$(stored physical-device)"
+}
+
 case_driver_that_stays() {
     by_grants
     ln -sfn ../../drivers/vbd "$bus/devices/$vbd/driver"
@@ -51,7 +62,7 @@ case_no_driver_is_needed() {
 # What its unit does last would take the new one's arguments away, and bind the vbd.
 case_earlier_tapdisk_is_stopped_first() {
     by_grants
-    echo active >"$t/unit/ActiveState"
+    unit_is active
     stub modprobe <<'END'
 echo "modprobe: $(cat "$t/unit/ActiveState"), $(ls "$t/run/blktap" 2>/dev/null | wc -l) files" \
     >>"$t/log"
@@ -61,16 +72,6 @@ END
     expect_attached
     grep -q '^stop --no-block' "$t/systemctl.log"
     grep -qx 'modprobe: inactive, 0 files' "$t/log"
-}
-
-case_earlier_tapdisk_that_does_not_die() {
-    by_grants
-    echo active >"$t/unit/ActiveState"
-    touch "$t/deaf" "$t/undead"
-    run add
-    same status 1 "$status"
-    same hotplug-error "an earlier tapdisk of $vbd does not end" "$(stored hotplug-error)"
-    expect_not_started
 }
 
 # Binding goes through a file of the driver, which sysfs has and the made-up one has not yet.
@@ -84,27 +85,23 @@ case_failure_gives_the_vbd_back() {
 }
 
 case_tapdisk_that_ended_leaves_a_vbd_that_can_be_closed() {
-    rm "$bus/devices/$vbd/driver"
+    rm -r "$bus/devices/$vbd/driver" "$t/sys/class/blktap"
     store backend/vbd/3/51712/state 4
+    mkdir -p "$t/run/blktap"
+    touch "$t/run/blktap/$vbd".{args,sock}
     path=none run left "$vbd"
     expect_success
     same bound "$vbd" "$(cat "$bus/drivers/vbd/bind")"
+    nothing_left
 }
 
 case_tapdisk_that_ended_when_all_was_closed() {
-    rm "$bus/devices/$vbd/driver"
+    rm -r "$bus/devices/$vbd/driver" "$t/sys/class/blktap"
     for state in 6 ''; do
         store backend/vbd/3/51712/state "$state"
         run left "$vbd"
         expect_success
     done
-    [[ ! -e $bus/drivers/vbd/bind ]] || die "it was bound"
-}
-
-case_tapdisk_that_ended_beside_the_module() {
-    store backend/vbd/3/51712/state 4
-    run left "$vbd"
-    expect_success
     [[ ! -e $bus/drivers/vbd/bind ]] || die "it was bound"
 }
 

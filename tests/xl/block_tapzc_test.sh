@@ -16,6 +16,7 @@ case_add_connects() {
     run add
     expect_attached
     same physical-device-path "$image" "$(stored physical-device-path)"
+    same physical-device "" "$(stored physical-device)"
     same args "--vbd $vbd --image $image --vm 1f0e2d3c-0000-0000-0000-00000000abcd" "$(args)"
     same mode 600 "$(stat -c %a "$t/run/blktap/$vbd.args")"
     grep -q "^start $unit" "$t/systemctl.log"
@@ -162,82 +163,6 @@ case_vbd_gone_before_add_is_not_brought_back() {
     expect_not_started
 }
 
-refuse_image() {  # params message
-    store backend/vbd/3/51712/params "$1"
-    run add
-    expect_refused "$2"
-    expect_not_started
-}
-
-case_missing_image() { refuse_image "$t/img/none" "$t/img/none: No such file or directory"; }
-case_directory() { refuse_image "$t/img" "$t/img: Is a directory"; }
-case_other_file() { refuse_image /dev/null "/dev/null: neither a regular file nor a block device"; }
-case_file_as_directory() { refuse_image "$image/x" "$image/x: Not a directory"; }
-case_relative_path() { refuse_image disk.img "disk.img: not an absolute path"; }
-case_newline() { refuse_image "$t/a"$'\n'b "$t/a?b: newline in the path"; }
-case_newline_at_the_end() { refuse_image "$image"$'\n' "$image?: newline in the path"; }
-case_empty_path() { refuse_image "" ": not an absolute path"; }
-
-case_no_params() {
-    rm "$t/store/backend/vbd/3/51712/params"
-    run add
-    expect_refused "no image path given"
-}
-
-case_newline_behind_a_link() {
-    echo >"$t/img/a"$'\n'b
-    ln -s "$t/img/a"$'\n'b "$t/img/link"
-    refuse_image "$t/img/link" "$t/img/link: newline in the path it leads to"
-}
-
-case_loop_of_links() {
-    ln -s b "$t/img/a"
-    ln -s a "$t/img/b"
-    refuse_image "$t/img/a" "$t/img/a: Too many levels of symbolic links"
-}
-
-case_image_that_nobody_may_write() {
-    chmod 444 "$image"
-    run add
-    expect_refused "$image: Permission denied (disk is 'w', image is read-only)"
-}
-
-case_image_that_nobody_may_read() {
-    chmod 000 "$image"
-    run add
-    expect_refused "$image: Permission denied"
-}
-
-loop_of() {  # file read-only(0|1)
-    mkdir -p "$t/sys/block/loop7/loop" "$t/sys/block/loop8"
-    echo "$1" >"$t/sys/block/loop7/loop/backing_file"
-    echo "$2" >"$t/sys/block/loop7/ro"
-}
-
-case_image_that_a_loop_device_has() {
-    loop_of "$image" 1
-    refuse_image "$image" "$image: in use by this host as /dev/loop7 (losetup --list)"
-}
-
-case_image_that_a_loop_device_may_write() {
-    store backend/vbd/3/51712/mode r
-    loop_of "$image" 0
-    refuse_image "$image" "$image: in use by this host as /dev/loop7 (losetup --list)"
-}
-
-case_image_that_a_loop_device_reads_as_we_do() {
-    store backend/vbd/3/51712/mode r
-    loop_of "$image" 1
-    run add
-    expect_attached
-}
-
-case_loop_device_of_another_image() {
-    loop_of "$t/img/other.img" 0
-    run add
-    expect_attached
-}
-
 case_no_systemd() {
     rm -r "$t/run/systemd"
     run add
@@ -245,7 +170,7 @@ case_no_systemd() {
 }
 
 fail_start() {
-    echo 'echo failed >"$t/unit/ActiveState"; echo "Job failed." >&2; exit 1' >"$t/on_start"
+    echo 'unit_is failed; echo "Job failed." >&2; exit 1' >"$t/on_start"
 }
 
 case_tapdisk_says_why_it_did_not_start() {
@@ -316,7 +241,7 @@ case_interrupt_undoes() {
     cat >"$t/on_start" <<'END'
 parent() { ps -o ppid= -p "$1"; }
 kill -TERM $(parent $(parent $PPID))
-echo activating >"$t/unit/ActiveState"
+unit_is activating
 exit 1
 END
     run add
@@ -324,20 +249,19 @@ END
 }
 
 case_old_tapdisk_that_does_not_die() {
-    echo active >"$t/unit/ActiveState"
+    unit_is active
     touch "$t/deaf" "$t/undead"
     run add
+    same status 1 "$status"
     same hotplug-error "an earlier tapdisk of $vbd does not end" "$(stored hotplug-error)"
-    same starts 1 "$(grep -c '^start' "$t/systemctl.log")"
-    [[ ! -e $t/run/blktap/$vbd.args ]]
+    expect_not_started
 }
 
 case_old_tapdisk_is_replaced() {
-    echo active >"$t/unit/ActiveState"
+    unit_is active
     run add
     expect_attached
     grep -q "^stop --no-block $unit" "$t/systemctl.log"
-    same starts 2 "$(grep -c '^start' "$t/systemctl.log")"
 }
 
 case_tapdisk_that_does_not_attach() {
@@ -359,6 +283,30 @@ case_remove_never_waits_for_a_stop_job() {
     ! grep '^stop' "$t/systemctl.log" | grep -v -- --no-block
 }
 
+# Each takes half a second on a slow machine, where the disks of a guest end together.
+case_remove_runs_few_programs() {
+    local program
+    for program in xenstore-read xenstore-ls logger sleep readlink dirname; do
+        stub "$program" <<<"echo $program >>\"\$t/called\""
+    done
+    unit_is active
+    touch "$t/deaf"
+    (/bin/sleep 2; t=$t unit_is inactive) & # it takes its time
+    run remove
+    expect_success
+    same programs "stop --no-block $unit
+reset-failed $unit" "$(cat "$t/systemctl.log" "$t/called" 2>/dev/null)"
+}
+
+case_remove_where_cgroups_say_nothing() {
+    rm -r "$t/sys/fs"
+    run add
+    run remove
+    expect_success
+    nothing_left
+    grep -q '^show --property=ActiveState' "$t/systemctl.log"
+}
+
 case_remove_of_nothing() {
     rm -r "$t/store" "$t/unit" "$t/run"
     run remove
@@ -368,20 +316,43 @@ case_remove_of_nothing() {
 case_remove_forgets_a_failed_unit() {
     mkdir -p "$t/run/blktap"
     echo --vbd >"$t/run/blktap/$vbd.args"
-    echo failed >"$t/unit/ActiveState"
+    unit_is failed
     run remove
     expect_success
     nothing_left
 }
 
-case_remove_kills_what_does_not_drain() {
+case_remove_tells_what_does_not_leave_and_kills_what_does_not_drain() {
     run add
     touch "$t/deaf"
     install -m 755 <(sed 's/drain_timeout_s=25/drain_timeout_s=1/' "$glue/block-tapzc") "$t/script"
     script=$t/script run remove
     expect_success
     nothing_left
-    grep -q "^kill --signal=KILL $unit" "$t/systemctl.log"
+    same signals "kill --kill-whom=main --signal=TERM $unit
+kill --signal=KILL $unit" "$(grep ^kill "$t/systemctl.log")"
+}
+
+# state (the module's), online -> whether its arguments stay
+case_tapdisk_that_ended() {
+    local state online stays left
+    mkdir -p "$t/run/blktap"
+    while read -r state online stays; do
+        echo "$state" >"$t/sys/class/blktap/$vbd/state"
+        store backend/vbd/3/51712/online "$online"
+        [[ $online != gone ]] || rm "$t/store/backend/vbd/3/51712/online"
+        touch "$t/run/blktap/$vbd".{args,sock}
+        path=none run left "$vbd"
+        expect_success
+        left=$(ls "$t/run/blktap")
+        same "$state, online $online" "$stays" "${left:+yes}"
+    done <<'END'
+connected 1 yes
+connected 0 yes
+closed 1 yes
+closed 0
+closed gone
+END
 }
 
 case_wrong_calls() {

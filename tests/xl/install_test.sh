@@ -149,7 +149,7 @@ case_service_is_enabled() {
 
 # systemd's own judgement. It wants the commands to be there, and tapdisk is not, yet.
 case_units_verify() {
-    command -v systemd-analyze >/dev/null || return 0
+    command -v systemd-analyze >/dev/null
     cp "$glue"/systemd/* "$t"
     sed -i 's|/usr/sbin/tapdisk|/bin/true|' "$t/blktap-tapdisk@.service"
     timeout 30 systemd-analyze verify --man=no "$t"/blktap-tapdisk@vbd-1-51712.service \

@@ -9,13 +9,15 @@
 
 readonly vbd=vbd-3-51712
 
-# xenstore is a directory tree, a unit a directory of its properties.
+# xenstore is a directory tree, a unit a directory of its properties, and one that has not ended has
+# a cgroup.
 prepare() {
     mkdir -p "$t"/bin "$t"/store "$t"/unit "$t"/run/systemd/system "$t"/img
     bus=$t/sys/bus/xen-backend
     mkdir -p "$bus"/devices/$vbd "$bus"/drivers/vbd "$bus"/drivers/blktap
-    mkdir -p "$t"/sys/class/blktap/$vbd
+    mkdir -p "$t"/sys/class/blktap/$vbd "$t"/sys/fs/cgroup/blktap.slice
     echo 0 >"$t"/sys/class/blktap/$vbd/tapdisk_pid
+    echo initwait >"$t"/sys/class/blktap/$vbd/state
     ln -s ../../drivers/blktap "$bus/devices/$vbd/driver"
 
     stub xenstore-read <<'END'
@@ -24,6 +26,10 @@ prepare() {
 cat "$t/store/$2"
 END
     stub xenstore-ls <<'END'
+if [[ $1 == -f ]]; then
+    cd "$t/store" && find "$2" -type f -printf '%p = "' -exec cat {} \; -printf '"\n' 2>/dev/null
+    exit
+fi
 cd "$t/store/$1" 2>/dev/null || exit 1
 for key in *; do
     [[ -f $key ]] && printf '%s = "%s"\n' "$key" "$(cat "$key")"
@@ -40,21 +46,22 @@ done
 END
     stub systemctl <<'END'
 echo "$*" >>"$t/systemctl.log"
+. "$t/unit_is"
 case $* in
 "show --property="*) cat "$t/unit/$(sed 's/.*--property=\([^ ]*\).*/\1/' <<<"$*")" 2>/dev/null ;;
 "start "*) [[ ! -e $t/on_start ]] || . "$t/on_start"
     grep -qsx active "$t/unit/ActiveState" || echo 4711 >"$t/pid"
-    echo active >"$t/unit/ActiveState"
+    unit_is active
     [[ ! -e $t/pid ]] || cp "$t/pid" "$t"/sys/class/blktap/*/tapdisk_pid 2>/dev/null || : ;;
-"stop --no-block "*) [[ -e $t/deaf ]] || echo inactive >"$t/unit/ActiveState" ;;
-"kill --signal=KILL "*) [[ -e $t/undead ]] || echo failed >"$t/unit/ActiveState" ;;
+"stop --no-block "*) [[ -e $t/deaf ]] || unit_is inactive ;;
+"kill --signal=KILL "*) [[ -e $t/undead ]] || unit_is failed ;;
 "reset-failed "*) sed -i s/failed/inactive/ "$t/unit/ActiveState" 2>/dev/null
 esac
 END
+    declare -f unit_is >"$t/unit_is"
     stub journalctl <<<'cat "$t/journal" 2>/dev/null'
     stub logger <<<'echo "$*" >>"$t/log"'
     stub modprobe <<<'exit 0'
-    stub sleep <<<'/bin/sleep 0.02'
 
     image=$t/img/disk.img
     echo data >"$image"
@@ -65,6 +72,17 @@ END
     store /local/domain/3/name guest
 }
 
+unit_is() {
+    local cgroup=$t/sys/fs/cgroup/blktap.slice
+    echo "$1" >"$t/unit/ActiveState"
+    [[ -d $cgroup ]] || return 0
+    cgroup+=/blktap-tapdisk@vbd-3-51712.service
+    case $1 in
+    inactive | failed) rm -rf "$cgroup" ;;
+    *) mkdir -p "$cgroup" ;;
+    esac
+}
+
 stub() {
     { echo "#!/bin/bash"; cat; } >"$t/bin/$1"
     chmod +x "$t/bin/$1"
@@ -73,6 +91,13 @@ stub() {
 store() {
     mkdir -p "$t/store/$(dirname "$1")"
     printf %s "$2" >"$t/store/$1"
+}
+
+# Nothing opens it: that is tapdisk's.
+device_as_image() {
+    image=$t/img/device
+    mknod -m 600 "$image" b 7 250
+    store backend/vbd/3/51712/params "$image"
 }
 
 stored() {
@@ -94,7 +119,6 @@ expect_attached() {
     expect_success
     same hotplug-status connected "$(stored hotplug-status)"
     same tapdisk-pid 4711 "$(stored tapdisk-pid)"
-    same physical-device "" "$(stored physical-device)"
     same ActiveState active "$(cat "$t/unit/ActiveState")"
 }
 

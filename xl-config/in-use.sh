@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash
+#
+# Who else has an image: part of block-tapzc, whose variables and functions it uses.
+
+# shellcheck disable=SC2154  # they are set there
+
+# A loop device of this host, be it a mount or the disk of a guest by Xen's own script, takes none
+# of tapdisk's locks.
+refuse_looped() {
+    local dir file read_only
+    [[ -f $image ]] || return 0
+    for dir in "$root"/sys/block/loop*; do
+        { IFS= read -r file <"$dir/loop/backing_file"; } 2>/dev/null || continue
+        [[ $file -ef $image ]] || continue
+        { read -r read_only <"$dir/ro"; } 2>/dev/null
+        [[ $mode == r && $read_only == 1 ]] ||
+            fail "$params: in use by this host as /dev/${dir##*/} (losetup --list)"
+    done
+}
+
+# xen-blkback claims no device, and QEMU locks no image: what they serve to others stands in
+# xenstore only.
+refuse_served() {
+    local kind its_domid devid backends=${XENBUS_PATH%/vbd*}
+    while read -r kind its_domid devid; do
+        ((its_domid != domid)) && [[ $(owner "$its_domid") != $(owner "$domid") ]] || continue
+        [[ $mode == r && $(store_read "$backends/$kind/$its_domid/$devid/mode") == r ]] ||
+            fail "$params: in use by $kind-$its_domid-$devid ($(guest_name "$its_domid"))"
+    done < <(served_by_device "$backends"; served_by_path "$backends")
+}
+
+served_by_device() { # BACKENDS: prints "vbd DOMID DEVID" of each that has the block device
+    local line
+    [[ $image_number ]] || return
+    while IFS= read -r line; do
+        [[ $line =~ /vbd/([0-9]+)/([0-9]+)/physical-device\ =\ \"$image_number\"$ ]] &&
+            echo "vbd ${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
+    done < <(xenstore-ls -f "$1/vbd" 2>/dev/null)
+}
+
+served_by_path() { # BACKENDS: prints "qdisk DOMID DEVID" of each that has the image, as FORMAT:PATH
+    local line its_params
+    while IFS= read -r line; do
+        [[ $line =~ /qdisk/([0-9]+)/([0-9]+)/params\ =\  ]] || continue
+        its_params=$(store_read "$1/qdisk/${BASH_REMATCH[1]}/${BASH_REMATCH[2]}/params")
+        [[ ${its_params#*:} -ef $image ]] && echo "qdisk ${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
+    done < <(xenstore-ls -f "$1/qdisk" 2>/dev/null)
+}
+
+guest_name() { # DOMID
+    echo "guest $(store_read "/local/domain/$1/name" || echo "$1")"
+}
+
+# Who holds the lock on the image. All vbds of one guest are one owner, its stub domain's and those
+# of its next incarnation (reboot, migration to this host) included. dom0 is an owner of its own:
+# when pygrub looks into a disk that a running guest writes, that is a conflict.
+owner() { # DOMID
+    local target id
+    if (($1 == 0)); then
+        echo "$dom0_id"
+        return
+    fi
+    target=$(store_read "/local/domain/$1/target") || target=$1
+    # A driver domain may not read it; domains of other hosts have the same numbers.
+    id=$(store_read "/local/domain/$target/vm") ||
+        id=domain-$(cat "$root/etc/machine-id" 2>/dev/null)-$target
+    id=${id##*/}
+    echo "${id%-1}"
+}
+
+# The value of an option in a file of arguments.
+option_in() {
+    sed -n "/^$2\$/{n;p;q}" "$1"
+}
+
+# A vbd of another owner that has the same image, by what its tapdisk was told.
+other_user() {
+    local file other id
+    for file in "$run"/vbd-*.args; do
+        other=${file##*/}
+        other=${other%.args}
+        [[ -e $file && $(option_in "$file" --vm) != "$(owner "$domid")" ]] || continue
+        if [[ $(option_in "$file" --image) -ef $image ]]; then
+            id=${other#vbd-}
+            echo "$other ($(guest_name "${id%-*}"))"
+            return
+        fi
+    done
+    return 1
+}
