@@ -70,7 +70,7 @@ uninstall: ## Undo install, for every kernel
 # `deps` comes first and alone: on a fresh machine nothing else works before it.
 NESTED := tests/system/nested
 
-check: deps ## Run every test; on all but the first of KVERS a few system cases
+check: deps ## Run the tests; on all but the first of KVERS a few system cases
 	scripts/check check-unit check-static check-system
 
 check-all: deps ## Run every test on each of KVERS

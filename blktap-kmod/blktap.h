@@ -15,7 +15,6 @@
  *                         who has queue.lock already only tries it: this process
  *                         must not make others wait
  *   queue.lock            rings, slots and pages; one at a time
- *   windows.populating    one filler of user PTEs at a time; may allocate
  *   windows.lock          what is visible to user space; in a PV domain a leaf that
  *                         the mmu notifier takes: never allocate or fault under it
  */
@@ -150,6 +149,11 @@ void blktap_queue_knock(struct blktap_queue *queue);           /* any context   
 int blktap_doorbell_run(struct blktap_queue *queue, struct file *file, unsigned int flags);
 int blktap_doorbell_wake(struct blktap_queue *queue, struct file *file);
 
+/* poll.c */
+bool blktap_poll_wanted(const struct blktap_queue *queue);
+bool blktap_poll(struct blktap_queue *queue);                  /* queue.lock held */
+void blktap_poll_start(struct blktap_queue *queue, unsigned int poll_us);
+
 /* guest_ring.c: everything that touches memory the guest can write. queue.lock held */
 int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned int pages,
 			 evtchn_port_t port, const struct blkif_abi *abi);
@@ -158,6 +162,7 @@ int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken);
 void blktap_guest_answer(struct blktap_queue *queue, const struct blkif_request *request,
 			 s16 status);
 void blktap_guest_publish(struct blktap_queue *queue);
+void blktap_guest_disarm(struct blktap_queue *queue);
 bool blktap_guest_arm(struct blktap_queue *queue);
 
 /* grant.c: kernel mappings of the guest's pages. queue.lock held */
@@ -238,6 +243,8 @@ void blktap_worker_init(struct blktap_queue *queue);
 int blktap_worker_hire(struct blktap_vbd *vbd);                 /* vbd.lock held   */
 void blktap_worker_kick(struct blktap_queue *queue);           /* any context     */
 void blktap_worker_quit(struct blktap_queue *queue);
+void blktap_collect_begin(struct blktap_queue *queue);         /* any context     */
+void blktap_collect_end(struct blktap_queue *queue);
 /* no lock held */
 void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slots);
 
@@ -253,16 +260,17 @@ void blktap_window_free(struct blktap_queue *queue);
 int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, int which);
 bool blktap_window_owned_by(struct blktap_queue *queue, const struct mm_struct *mm);
 struct vm_area_struct *blktap_window_vma(struct blktap_window *window, struct mm_struct *mm);
+void blktap_window_prepare(struct blktap_queue *queue, struct mm_struct *mm);
 int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
 		       const struct blktap_run *runs, unsigned int nr);
 
-/* How a page gets and loses its place in a window. windows.lock held, but to fill */
+/* How a page gets and loses its place in a window. windows.lock held, but to prepare and fill */
 /* user_pte.c: in a PV domain */
+int blktap_user_pte_prepare(struct blktap_window *window);
 int blktap_user_pte_fill(struct blktap_window *window, const struct blktap_run *runs,
 			 unsigned int nr);
 void blktap_user_pte_withdraw(struct blktap_window *window, unsigned int *count,
 			      unsigned int page);
-void blktap_user_pte_forget(struct blktap_window *window, unsigned int page);
 void blktap_user_pte_clear(struct blktap_windows *windows, unsigned int count);
 void blktap_user_pte_visit(struct mm_struct *mm, const struct blktap_window *window,
 			   struct blktap_run run, unsigned long *seen);
@@ -275,7 +283,7 @@ void blktap_user_page_withdraw(struct blktap_window *window, struct blktap_run r
 /* user_ring.c: everything that tapdisk can see, but the window. queue.lock held */
 int blktap_user_init(struct blktap_queue *queue);
 void blktap_user_free(struct blktap_queue *queue);
-void blktap_user_reset(struct blktap_queue *queue);
+int blktap_user_renew(struct blktap_queue *queue);
 void blktap_user_layout(struct blktap_attach *attach);
 void blktap_user_state(struct blktap_queue *queue, u32 state);
 int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots);

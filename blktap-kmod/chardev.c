@@ -86,7 +86,8 @@ static int check_attach(const struct blktap_attach *attach)
 		return -EPROTONOSUPPORT;
 	if (memchr_inv(attach->reserved_in, 0, sizeof(attach->reserved_in)) ||
 	    (attach->disk_flags & ~BLKTAP_DISK_KNOWN) ||
-	    (attach->features & ~BLKTAP_FEATURES_KNOWN))
+	    (attach->features & ~BLKTAP_FEATURES_KNOWN) ||
+	    attach->poll_us > BLKTAP_POLL_US_MAX)
 		return -EINVAL;
 	if (!is_block_size(attach->sector_size, RING_SECTOR_SIZE) ||
 	    attach->sector_size > RING_PAGE_SIZE ||
@@ -163,7 +164,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	if ((queue->index || vbd->state == BLKTAP_CONNECTED) && !is_same_disk(vbd, attach))
 		return -ESTALE;
 	err = blktap_queue_alloc_pages(queue, attach->disk_flags & BLKTAP_DISK_PERSISTENT,
-				       attach->copy_bytes);
+				       attach->copy_bytes) ?: blktap_user_renew(queue);
 	if (err)
 		return err;
 
@@ -172,8 +173,8 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	queue->prefault = attach->features & BLKTAP_FEATURE_PREFAULT;
 	queue->submits = attach->features & BLKTAP_FEATURE_SUBMIT;
 	queue->copy_bytes = attach->copy_bytes;
+	blktap_poll_start(queue, attach->poll_us);
 	queue->held = false;
-	blktap_user_reset(queue);
 	blktap_user_state(queue, vbd->state == BLKTAP_CONNECTED ? BLKTAP_STATE_CONNECTED :
 			  BLKTAP_STATE_WAITING);
 	blktap_user_layout(attach);

@@ -89,8 +89,13 @@ void blktap_deferred_take_back(struct blktap_queue *queue, struct list_head *slo
 		if (found)
 			list_move_tail(&slot->node, &back);
 	}
-	/* If somebody has been quick to use what was not announced, it is as it is. */
-	if (!blktap_window_revoke(queue, &back) || any_referenced(queue, &back)) {
+	if (!blktap_window_revoke(queue, &back)) {
+		list_splice_tail(&back, slots);
+		return;
+	}
+	/* Somebody has been quick to use what was not announced, or has persistent pages in use. */
+	if (any_referenced(queue, &back)) {
+		blktap_window_expose(queue, &back);
 		list_splice_tail(&back, slots);
 		return;
 	}

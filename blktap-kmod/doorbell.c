@@ -10,7 +10,7 @@
 
 #include "blktap.h"
 
-/* How often one doorbell looks at the guest's ring again before tapdisk gets its turn. */
+/* How often one doorbell looks at the guest's ring again before tapdisk gets its turn or sleeps. */
 #define ROUNDS_MAX 4
 
 static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
@@ -26,8 +26,8 @@ static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
 		if (!(flags & BLKTAP_RUN_ARM) || !blktap_guest_arm(queue))
 			return;
 	}
-	/* Still more: poll() must not sleep. */
-	WRITE_ONCE(queue->pending, true);
+	/* Still more, for which no event comes: tapdisk must not sleep, wherever it does. */
+	blktap_queue_wake(queue);
 }
 
 /* `woken` is set if there was a reason to ring: perhaps requests that a worker has announced. */
@@ -40,9 +40,14 @@ static int run(struct blktap_queue *queue, struct file *file, unsigned int flags
 
 	if (mmap_read_lock_killable(mm))
 		return -EINTR;
-	if (mutex_lock_interruptible(&queue->lock)) {
+	blktap_window_prepare(queue, mm);
+	/* A worker that has nothing to do but to watch the ring lets us have the lock. */
+	WRITE_ONCE(queue->awaited, true);
+	err = mutex_lock_interruptible(&queue->lock);
+	WRITE_ONCE(queue->awaited, false);
+	if (err) {
 		mmap_read_unlock(mm);
-		return -EINTR;
+		return err;
 	}
 	if (queue->owner != file) {
 		err = -ENXIO;
@@ -54,6 +59,9 @@ static int run(struct blktap_queue *queue, struct file *file, unsigned int flags
 	}
 	queue->locked_mm = mm;
 	blktap_count(queue->vbd, runs, 1);
+	/* watch(): before the guest has its answers, and is about to ask again. */
+	if ((flags & BLKTAP_RUN_WAIT) && !(flags & BLKTAP_RUN_ARM))
+		blktap_guest_disarm(queue);
 	/* Whatever sets it from here on is about something that we may not see below. */
 	if (xchg(&queue->pending, false))
 		*woken = true;
@@ -75,6 +83,33 @@ out:
 	return err ?: READ_ONCE(queue->user.announced) - before;
 }
 
+/* Whether something came. False: an event comes with the next request, if any is taken. */
+static bool poll_or_arm(struct blktap_queue *queue, bool polls)
+{
+	bool found;
+
+	mutex_lock(&queue->lock);
+	found = polls && blktap_poll(queue);
+	if (!found && queue->taking && blktap_guest_arm(queue))
+		blktap_queue_wake(queue);
+	mutex_unlock(&queue->lock);
+	return found;
+}
+
+/* run() with the ring watched, too. Whatever it returns, an event has been asked for. */
+static int watch(struct blktap_queue *queue, struct file *file, unsigned int flags, bool *woken)
+{
+	int round = 0;
+	int n;
+
+	blktap_collect_begin(queue);
+	do {
+		n = run(queue, file, flags & ~BLKTAP_RUN_ARM, woken);
+	} while (poll_or_arm(queue, !n && !*woken && round++ < ROUNDS_MAX));
+	blktap_collect_end(queue);
+	return n;
+}
+
 /* See blktap_abi.h. `file` is the open through which it was rung. */
 int blktap_doorbell_run(struct blktap_queue *queue, struct file *file, unsigned int flags)
 {
@@ -84,7 +119,10 @@ int blktap_doorbell_run(struct blktap_queue *queue, struct file *file, unsigned 
 
 	if (waits && (flags & (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)) != BLKTAP_RUN_ARM)
 		return -EINVAL;
-	n = run(queue, file, flags, &woken);
+	if (waits && blktap_poll_wanted(queue))
+		n = watch(queue, file, flags, &woken);
+	else
+		n = run(queue, file, flags, &woken);
 	if (n || woken || !waits)
 		return n;
 	if (wait_event_interruptible(queue->wait, READ_ONCE(queue->pending) ||

@@ -269,6 +269,15 @@ void blktap_guest_publish(struct blktap_queue *queue)
 	}
 }
 
+/* For whoever will look by itself, until blktap_guest_arm(). Nothing if there is no ring. */
+void blktap_guest_disarm(struct blktap_queue *queue)
+{
+	struct blktap_guest_ring *ring = &queue->guest;
+
+	if (ring->sring && !ring->lied)
+		ring_disarm_event(&ring->requests, &ring->sring->req_event);
+}
+
 /*
  * Asks the guest to send an event with its next request and lets the event
  * source go. Returns true if a request is there already: the caller must look

@@ -27,7 +27,8 @@ void blktap_queue_wake(struct blktap_queue *queue)
 		blktap_orphan_kick(queue);
 		return;
 	}
-	WRITE_ONCE(queue->pending, true);
+	/* Who takes it (doorbell.c) sees what it is about. */
+	smp_store_release(&queue->pending, true);
 	if (wq_has_sleeper(&queue->wait)) {
 		blktap_count(queue->vbd, tapdisk_wakeups, 1);
 		wake_up_poll(&queue->wait, EPOLLIN);
@@ -303,15 +304,19 @@ int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)
  */
 bool blktap_queue_serve(struct blktap_queue *queue, struct list_head *starts)
 {
+	bool takes = queue->owner && queue->taking && !queue->held;
 	int n;
 
+	/* Before the guest has its answers, and is about to ask again. */
+	if (takes && blktap_poll_wanted(queue))
+		blktap_guest_disarm(queue);
 	blktap_queue_finish(queue);
-	if (!queue->owner || !queue->taking || queue->held)
+	if (!takes)
 		return false;
 	n = blktap_queue_take(queue, starts);
 	if (n < 0) {
 		blktap_xenbus_kick(queue->vbd);
 		return false;
 	}
-	return n || !list_empty(starts) || blktap_guest_arm(queue);
+	return n || !list_empty(starts) || blktap_poll(queue) || blktap_guest_arm(queue);
 }

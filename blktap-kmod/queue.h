@@ -10,6 +10,7 @@
 #include <linux/bvec.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/llist.h>
 #include <linux/mm_types.h>
@@ -47,7 +48,7 @@ struct blktap_window {
 	DECLARE_BITMAP(exposed, BLKTAP_WINDOW_PAGES); /* pages that tapdisk may see here */
 	DECLARE_BITMAP(live, BLKTAP_WINDOW_PAGES);    /* of these, those with a user PTE */
 	u64 table[BLKTAP_WINDOW_TABLES]; /* machine addresses of the page tables      */
-	bool noted[BLKTAP_WINDOW_TABLES]; /* whether that holds for new mappings      */
+	bool noted;                      /* whether that holds for new mappings       */
 	atomic_t opens;                  /* VMAs that carry this window, of any process */
 	struct mmu_interval_notifier notifier;
 };
@@ -91,7 +92,6 @@ struct blktap_copies {
 };
 
 struct blktap_windows {
-	struct mutex populating;
 	struct mutex lock;
 	struct blktap_window window[BLKTAP_WINDOWS];
 	grant_handle_t *handle;               /* of the live pages                    */
@@ -222,6 +222,10 @@ struct blktap_queue {
 	bool prefault;
 	bool submits;                    /* tapdisk may answer with BLKTAP_CMD_SUBMIT  */
 	u32 copy_bytes;                  /* of a request, up to which its data is copied */
+	unsigned int poll_us;            /* poll.c; 0: never                           */
+	int poll_misses;                 /* in a row                                   */
+	ktime_t poll_after;              /* not before                                 */
+	bool awaited;                    /* by tapdisk: it wants the lock              */
 	bool taking;                     /* new requests are taken off the guest ring  */
 	bool held;                       /* but not now: tapdisk wants none            */
 	bool gone;                       /* the vbd is removed: tapdisk shall leave    */

@@ -42,6 +42,8 @@
 	X(guest_events)       /* received                                       */ \
 	X(guest_notifies)     /* sent                                           */ \
 	X(worker_runs)        /* of the one that serves delegated extents       */ \
+	X(polls_found)        /* looks at a ring for a while: a request came,   */ \
+	X(polls_missed)       /* nothing did                                    */ \
 	X(tapdisk_wakeups)                                                        \
 	X(busy_waits)         /* finished requests with pages still in use      */ \
 	X(window_faults)

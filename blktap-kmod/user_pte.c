@@ -41,26 +41,38 @@ static int note_table(pte_t *pte, unsigned long address, void *data)
 	return 0;
 }
 
-struct tables {
-	u64 address[BLKTAP_WINDOW_TABLES];
-	bool noted[BLKTAP_WINDOW_TABLES];
-};
-
-/* Notes where the page tables of a run lie, and makes them if there are none yet. */
-static int note_tables(struct blktap_window *window, struct blktap_run run, struct tables *tables)
+/*
+ * Notes where the page tables of the window lie, for those that fill it, and makes
+ * them if there are none. It waits for whoever else is changing mappings of the
+ * process, for as long as these like: so not under queue.lock. mmap_lock is held,
+ * for reading at least. -EAGAIN: they were changed meanwhile; -ENOMEM.
+ */
+int blktap_user_pte_prepare(struct blktap_window *window)
 {
-	unsigned int last = table_of(window, run.first + run.count - 1);
-	unsigned long address = blktap_window_address(window, run.first);
+	struct mutex *lock = &window->queue->windows.lock;
+	unsigned int last = table_of(window, BLKTAP_WINDOW_PAGES - 1);
+	unsigned long address = window->start;
+	u64 tables[BLKTAP_WINDOW_TABLES];
+	unsigned long sequence;
 	unsigned int table;
 	int err = 0;
 
-	for (table = table_of(window, run.first); table <= last && !err; table++) {
-		if (!tables->noted[table])
-			err = apply_to_page_range(window->mm, address, PAGE_SIZE, note_table,
-						  &tables->address[table]);
-		tables->noted[table] = !err;
+	sequence = mmu_interval_read_begin(&window->notifier);
+	for (table = 0; table <= last && !err; table++) {
+		err = apply_to_page_range(window->mm, address, PAGE_SIZE, note_table,
+					  &tables[table]);
 		address = ALIGN(address + 1, PMD_SIZE);
 	}
+	if (err)
+		return err;
+	mutex_lock(lock);
+	if (mmu_interval_read_retry(&window->notifier, sequence)) {
+		err = -EAGAIN;
+	} else {
+		memcpy(window->table, tables, (last + 1) * sizeof(*tables));
+		window->noted = true;
+	}
+	mutex_unlock(lock);
 	return err;
 }
 
@@ -98,10 +110,12 @@ static void judge_maps(struct blktap_window *window, struct blktap_run run, unsi
 		if (!test_bit(page, window->exposed) || test_bit(page, window->live))
 			continue;
 		map = &queue->windows.map[(*op)++];
-		if (map->status != GNTST_okay) {
-			*err = map->status == GNTST_no_space ? -ENOSPC : -EFAULT;
+		if (map->status == GNTST_no_space)
+			*err = -ENOSPC;
+		else if (map->status != GNTST_okay && *err != -ENOSPC)
+			*err = -EFAULT;
+		if (map->status != GNTST_okay)
 			continue;
-		}
 		queue->windows.handle[page] = map->handle;
 		if (!blktap_page_is_persistent(page))
 			queue->slots[queue->slot_of[page]].shown = true;
@@ -110,43 +124,24 @@ static void judge_maps(struct blktap_window *window, struct blktap_run run, unsi
 }
 
 /*
- * blktap_window_fill(), with one hypercall for all the runs.
- *
- * Page tables are made first, because nothing may be allocated under
- * windows.lock. Where they lie is remembered until the notifier runs; if it
- * ran in between, the addresses may be stale and are taken again.
+ * blktap_window_fill(), with one hypercall for all the runs. Where the page tables
+ * lie is known until the notifier runs, which takes windows.lock, too.
  */
 int blktap_user_pte_fill(struct blktap_window *window, const struct blktap_run *runs,
 			 unsigned int nr)
 {
 	struct blktap_windows *windows = &window->queue->windows;
 	struct blktap_vbd *vbd = window->queue->vbd;
-	struct tables tables;
-	unsigned long sequence;
 	unsigned int count = 0;
 	unsigned int op = 0;
 	unsigned int r;
 	int err = 0;
 
-	mutex_lock(&windows->populating);
-again:
-	sequence = mmu_interval_read_begin(&window->notifier);
 	mutex_lock(&windows->lock);
-	memcpy(tables.address, window->table, sizeof(tables.address));
-	memcpy(tables.noted, window->noted, sizeof(tables.noted));
-	mutex_unlock(&windows->lock);
-	for (r = 0; r < nr && !err; r++)
-		err = note_tables(window, runs[r], &tables);
-	if (err)
-		goto out;
-
-	mutex_lock(&windows->lock);
-	if (mmu_interval_read_retry(&window->notifier, sequence)) {
+	if (!window->noted) {
 		mutex_unlock(&windows->lock);
-		goto again;
+		return -EAGAIN;
 	}
-	memcpy(window->table, tables.address, sizeof(tables.address));
-	memcpy(window->noted, tables.noted, sizeof(tables.noted));
 	for (r = 0; r < nr; r++)
 		count = add_maps(window, runs[r], count);
 	if (count) {
@@ -157,8 +152,6 @@ again:
 	for (r = 0; r < nr && op < count; r++)
 		judge_maps(window, runs[r], &op, &err);
 	mutex_unlock(&windows->lock);
-out:
-	mutex_unlock(&windows->populating);
 	return err;
 }
 
@@ -173,15 +166,6 @@ void blktap_user_pte_withdraw(struct blktap_window *window, unsigned int *count,
 	if (test_and_clear_bit(page, window->live))
 		gnttab_set_unmap_op(&windows->unmap[(*count)++], pte_of(window, page),
 				    user_flags(window), windows->handle[page]);
-}
-
-/*
- * The page table of a page may go away: new mappings must find it again. Other
- * live pages of it, which keep it where it is, can still be withdrawn.
- */
-void blktap_user_pte_forget(struct blktap_window *window, unsigned int page)
-{
-	window->noted[table_of(window, page)] = false;
 }
 
 /* Carries the scratch out. windows.lock is held; Xen flushes the TLBs. */

@@ -41,19 +41,28 @@ void blktap_user_free(struct blktap_queue *queue)
 	vfree(queue->user.commands);
 }
 
-/* A new tapdisk starts with empty rings. No process has them mapped. */
-void blktap_user_reset(struct blktap_queue *queue)
+/*
+ * A new tapdisk starts with empty rings. No process has them mapped; but I/O that
+ * the last one left behind may still write into its commands, so the next gets
+ * others. -ENOMEM: nothing has changed.
+ */
+int blktap_user_renew(struct blktap_queue *queue)
 {
 	struct blktap_kernel_head *head = kernel_head(queue);
+	void *commands = vmalloc_user(COMMAND_BYTES);
 
+	if (!commands)
+		return -ENOMEM;
+	vfree(queue->user.commands);
+	queue->user.commands = commands;
 	memset(queue->user.descriptors, 0, DESCRIPTOR_BYTES);
-	memset(queue->user.commands, 0, COMMAND_BYTES);
 	queue->user.announced = 0;
 	queue->user.rejected = 0;
 	queue->user.taken.seen = 0;
 	queue->user.taken.size = BLKTAP_COMMANDS;
 	head->magic = BLKTAP_MAGIC;
 	head->abi = BLKTAP_ABI_VERSION;
+	return 0;
 }
 
 void blktap_user_layout(struct blktap_attach *attach)

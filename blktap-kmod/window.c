@@ -47,10 +47,33 @@ struct vm_area_struct *blktap_window_vma(struct blktap_window *window, struct mm
 	return vma && vma->vm_private_data == window ? vma : NULL;
 }
 
+static bool is_prepared(const struct blktap_window *window)
+{
+	return blktap_is_auto_translated() || READ_ONCE(window->noted);
+}
+
+/*
+ * Makes the windows ready for what prefaulting fills in; what is not ready then
+ * comes at the first touch. mmap_lock is held, for reading at least. May wait for
+ * the process: not under queue.lock.
+ */
+void blktap_window_prepare(struct blktap_queue *queue, struct mm_struct *mm)
+{
+	struct blktap_window *window;
+	int which;
+
+	for (which = 0; queue->prefault && which < BLKTAP_WINDOWS; which++) {
+		window = &queue->windows.window[which];
+		if (!is_prepared(window) && blktap_window_vma(window, mm))
+			blktap_user_pte_prepare(window);
+	}
+}
+
 /*
  * Fills in the user PTEs of the pages in `runs` that this window may show and
  * that are not filled yet. mmap_lock is held, for reading at least. Not all of
- * them: -EFAULT; -ENOMEM, -ENOSPC: for want of memory, or of room in Xen.
+ * them: -EFAULT; -EAGAIN: it is not prepared; -ENOMEM, -ENOSPC: for want of
+ * memory, or of room in Xen.
  */
 int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
 		       const struct blktap_run *runs, unsigned int nr)
@@ -75,10 +98,10 @@ static bool invalidate(struct mmu_interval_notifier *notifier,
 		return false;
 	mutex_lock(&windows->lock);
 	mmu_interval_set_seq(notifier, sequence);
-	for (page = blktap_window_page(window, start); page < end_page; page++) {
+	/* Page tables may go away. Those of pages that stay live keep where they are. */
+	window->noted = false;
+	for (page = blktap_window_page(window, start); page < end_page; page++)
 		blktap_user_pte_withdraw(window, &count, page);
-		blktap_user_pte_forget(window, page);
-	}
 	blktap_user_pte_clear(windows, count);
 	mutex_unlock(&windows->lock);
 	return true;
@@ -119,11 +142,13 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	blktap_count(window->queue->vbd, window_faults, 1);
 	if (!find_run(window, page, &run))
 		return VM_FAULT_SIGBUS;
-	err = blktap_window_fill(window, vmf->vma, &run, 1);
+	err = is_prepared(window) ? 0 : blktap_user_pte_prepare(window);
+	err = err ?: blktap_window_fill(window, vmf->vma, &run, 1);
 	/* An access is tried again, and an I/O ends with ENOMEM. */
 	if (err == -ENOMEM || err == -ENOSPC)
 		return VM_FAULT_OOM;
-	return err ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
+	/* At EAGAIN it is touched once more. */
+	return err && err != -EAGAIN ? VM_FAULT_SIGBUS : VM_FAULT_NOPAGE;
 }
 
 /*
@@ -223,7 +248,7 @@ int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, i
 	if (!err) {
 		window->mm = vma->vm_mm;
 		window->start = vma->vm_start;
-		memset(window->noted, 0, sizeof(window->noted));
+		window->noted = false;
 	}
 	mutex_unlock(&windows->lock);
 	if (err)
@@ -273,7 +298,6 @@ int blktap_window_init(struct blktap_queue *queue)
 	struct blktap_windows *windows = &queue->windows;
 	int which;
 
-	mutex_init(&windows->populating);
 	mutex_init(&windows->lock);
 	for (which = 0; which < BLKTAP_WINDOWS; which++) {
 		windows->window[which].queue = queue;

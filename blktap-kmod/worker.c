@@ -37,33 +37,44 @@ int blktap_worker_hire(struct blktap_vbd *vbd)
 	return 0;
 }
 
-/* The worker, there once anything was or may be submitted, shall look. Any context. */
+/*
+ * The worker, there once anything was or may be submitted, shall look. When it is
+ * gone there is nothing to look for. Any context.
+ */
 void blktap_worker_kick(struct blktap_queue *queue)
 {
-	kthread_queue_work(READ_ONCE(queue->worker), &queue->submit_work);
+	struct kthread_worker *worker;
+
+	rcu_read_lock();
+	worker = READ_ONCE(queue->worker);
+	if (worker)
+		kthread_queue_work(worker, &queue->submit_work);
+	rcu_read_unlock();
 }
 
-/* The queue has nothing in use any more: nobody of us touches it from here on. */
+/* The queue is removed and has nothing in use any more. */
 void blktap_worker_quit(struct blktap_queue *queue)
 {
-	if (!queue->worker)
+	struct kthread_worker *worker = queue->worker;
+
+	if (!worker)
 		return;
-	/* The last completion may not have returned yet. */
+	/* tapdisk may be on its way out of a doorbell, the last completion out of its interrupt. */
+	WRITE_ONCE(queue->worker, NULL);
 	synchronize_rcu();
 	/* It queues itself again. */
 	kthread_cancel_work_sync(&queue->submit_work);
-	kthread_destroy_worker(queue->worker);
-	queue->worker = NULL;
+	kthread_destroy_worker(worker);
 }
 
-/* Whoever collects, from here to end_collecting(), need not be woken. */
-static void begin_collecting(struct blktap_queue *queue)
+/* Whoever collects, from here to blktap_collect_end(), need not be woken. */
+void blktap_collect_begin(struct blktap_queue *queue)
 {
 	atomic_inc(&queue->collectors);
 	smp_mb__after_atomic();
 }
 
-static void end_collecting(struct blktap_queue *queue)
+void blktap_collect_end(struct blktap_queue *queue)
 {
 	/* Whoever saw us at it has left the rest to us. */
 	atomic_dec(&queue->collectors);
@@ -77,7 +88,7 @@ void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slo
 {
 	if (list_empty(slots))
 		return;
-	begin_collecting(queue);
+	blktap_collect_begin(queue);
 	blktap_submit(slots);
 	if (!llist_empty(&queue->completed)) {
 		mutex_lock(&queue->lock);
@@ -87,7 +98,7 @@ void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slo
 			blktap_worker_kick(queue);
 		mutex_unlock(&queue->lock);
 	}
-	end_collecting(queue);
+	blktap_collect_end(queue);
 }
 
 /* The worker: all that RUN does, but for what is tapdisk's alone. */
@@ -97,7 +108,7 @@ static void serve(struct kthread_work *work)
 	bool idle = false;
 
 	blktap_count(queue->vbd, worker_runs, 1);
-	begin_collecting(queue);
+	blktap_collect_begin(queue);
 	while (!idle) {
 		LIST_HEAD(starts);
 
@@ -109,5 +120,5 @@ static void serve(struct kthread_work *work)
 		if (!idle)
 			cond_resched_tasks_rcu_qs();
 	}
-	end_collecting(queue);
+	blktap_collect_end(queue);
 }

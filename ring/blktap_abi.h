@@ -94,6 +94,7 @@
 #define BLKTAP_WINDOW_PAGES    (BLKTAP_PAGES + BLKTAP_PERSISTENT_MAX)
 #define BLKTAP_COMMANDS        256u  /* entries of the command ring                      */
 #define BLKTAP_QUEUES_MAX      16u   /* queues of a vbd                                  */
+#define BLKTAP_POLL_US_MAX     10000u /* of watching a ring in one go                    */
 
 /*
  * Features. tapdisk asks for a set in blktap_attach.features; a bit that the
@@ -141,7 +142,9 @@ struct blktap_attach {
 	__u32 queue;                /* which one: < queues                              */
 	__u32 copy_bytes;           /* requests of at most so many bytes may be copied,
 				       which spares mapping them; 0: none               */
-	__u32 reserved_in[4];
+	__u32 poll_us;              /* before the guest is asked for an event, its ring may be
+				       watched for so long, <= BLKTAP_POLL_US_MAX; 0: not   */
+	__u32 reserved_in[3];
 	/* out */
 	__u64 generation;           /* counts the attaches of queue 0, from 1           */
 	__u64 window_bytes;         /* size of each window, for mmap                    */
@@ -170,6 +173,7 @@ struct blktap_attach {
  *   ENOSPC  the module's max_pages would be passed
  *   EAGAIN  with copy_bytes: what was copied for the last tapdisk is still in use; try again
  *   ENODEV  the vbd is gone
+ *   ENOMEM
  */
 #define BLKTAP_IOC_ATTACH _IOWR('b', 0x40, struct blktap_attach)
 
@@ -189,6 +193,7 @@ struct blktap_attach {
  *   ENXIO   nothing attached through this fd      EPERM  not the process that mapped the windows
  *   EPROTO  the command ring's index is a lie     EINTR  a signal; to be called again
  *   ENODEV  the vbd is gone; owned slots have been taken back
+ *   EINVAL  unknown flags, or WAIT without ARM or with HOLD
  */
 #define BLKTAP_IOC_RUN _IO('b', 0x41)
 
@@ -332,7 +337,7 @@ struct blktap_seg {
 #define BLKTAP_CMD_SUBMIT    2u /* the module shall do it: `slot` is all at `offset` of `fd`,
 				   a file that could be delegated                        */
 
-/* One command of tapdisk. */
+/* One command of tapdisk. What its verb does not use is 0. */
 struct blktap_cmd {
 	__u8 verb;        /* BLKTAP_CMD_*                                            */
 	__u8 flags;       /* 0                                                       */

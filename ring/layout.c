@@ -82,6 +82,7 @@ AT(struct blktap_attach, features, 8);
 AT(struct blktap_attach, sectors, 16);
 AT(struct blktap_attach, queue, 40);
 AT(struct blktap_attach, copy_bytes, 44);
+AT(struct blktap_attach, poll_us, 48);
 AT(struct blktap_attach, generation, 64);
 AT(struct blktap_attach, window_bytes, 72);
 AT(struct blktap_attach, disk_flags_out, 116);

@@ -64,4 +64,14 @@ static inline bool ring_arm_event(const struct ring_consumer *ring, __u32 *event
 	return ring_load_u32(peer_produced) != ring->seen;
 }
 
+/*
+ * Takes that back, for a consumer that will look by itself: no entry near has
+ * the number that is asked for. One may be on its way; and before it sleeps, the
+ * consumer has to arm again.
+ */
+static inline void ring_disarm_event(const struct ring_consumer *ring, __u32 *event)
+{
+	ring_store_u32(event, ring->seen + 0x80000000u);
+}
+
 #endif

@@ -47,7 +47,8 @@ class Ring {
 // Completion work runs in this thread when it enters the kernel anyway, and interrupts nothing.
 // Older kernels know the first of these two flag sets, or both, not.
 constexpr std::initializer_list<unsigned> kRingFlags = {
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, IORING_SETUP_COOP_TASKRUN, 0};
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+    IORING_SETUP_COOP_TASKRUN, 0};
 
 class UringEngine final : public Engine {
  public:
@@ -126,10 +127,15 @@ class UringEngine final : public Engine {
     }
   }
 
+  // What has ended, but is no completion before this thread enters the kernel.
+  bool has_completion_work() noexcept {
+    return IO_URING_READ_ONCE(*ring_.get()->sq.kflags) & IORING_SQ_TASKRUN;
+  }
+
   void enter(int timeout_ms) noexcept {
     io_uring* ring = ring_.get();
     if (io_uring_cq_ready(ring)) timeout_ms = 0;
-    if (timeout_ms == 0 && !io_uring_sq_ready(ring)) return;
+    if (timeout_ms == 0 && !io_uring_sq_ready(ring) && !has_completion_work()) return;
 
     counters_.calls.add();
     int error = 0;

@@ -95,7 +95,17 @@ Control::Control(std::string path, ControlHooks hooks)
 Result<std::unique_ptr<Control>> Control::open(const std::string& path, ControlHooks hooks,
                                                dev_t store) {
   if (path.size() >= sizeof(sockaddr_un::sun_path)) return system_error(path, ENAMETOOLONG);
-  std::unique_ptr<Control> control{new Control{path, std::move(hooks)}};
+  try {
+    return start(std::unique_ptr<Control>{new Control{path, std::move(hooks)}}, store);
+  } catch (const std::system_error& error) {  // no thread
+    return system_error(path, error.code().value());
+  } catch (const boost::system::system_error& error) {  // no descriptors for Asio's loop
+    return system_error(path, error.code().value());
+  }
+}
+
+Result<std::unique_ptr<Control>> Control::start(std::unique_ptr<Control> control, dev_t store) {
+  const std::string& path = control->path_;
   struct stat status {};
   if (::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode)) ::unlink(path.c_str());
 

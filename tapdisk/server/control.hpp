@@ -51,6 +51,7 @@ class Control {
   friend class Session;
 
   Control(std::string path, ControlHooks hooks);
+  static Result<std::unique_ptr<Control>> start(std::unique_ptr<Control> control, dev_t store);
   void watch_size(dev_t store);
   void accept();
   void wait_for_signal();

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/paths.hpp"
+#include "ring/blktap_abi.h"
 
 namespace tapdisk {
 namespace {
@@ -23,15 +24,22 @@ Result<std::vector<std::string>> read_arguments(const std::string& path) {
   return arguments;
 }
 
-// An option whose value is one of a few words.
+// An option whose value is one of a few words, in the order in which its help explains them.
 template <class T>
-void add_choice(CLI::App& app, const char* name, T& target, std::map<std::string, T> choices,
-                const char* help) {
-  std::set<std::string> words;
-  for (const auto& [word, value] : choices) words.insert(word);
+void add_choice(CLI::App& app, const char* name, T& target,
+                const std::vector<std::pair<std::string, T>>& choices, const char* help) {
+  std::vector<std::string> words;
+  std::map<std::string, T> values;
+  std::string otherwise;
+  for (const auto& [word, value] : choices) {
+    words.push_back(word);
+    values.emplace(word, value);
+    if (value == target) otherwise = word;
+  }
   app.add_option_function<std::string>(
-         name, [&target, choices](const std::string& word) { target = choices.at(word); }, help)
-      ->check(CLI::IsMember(words));
+         name, [&target, values](const std::string& word) { target = values.at(word); }, help)
+      ->check(CLI::IsMember(words))
+      ->default_str(otherwise);
 }
 
 void describe(CLI::App& app, Options& options) {
@@ -55,15 +63,15 @@ void describe(CLI::App& app, Options& options) {
                         {"delegate", DataPath::kDelegate},
                         {"submit", DataPath::kSubmit},
                         {"mix", DataPath::kMix}},
-                       "who moves the data: the module where it can, tapdisk, the module, the "
-                       "module where tapdisk says for each request, or all of them by turns");
+                       "who moves the data: the module where it can; tapdisk; the module; the "
+                       "module, where tapdisk says for each request; all of them by turns");
   add_choice<Direct>(app, "--direct", options.image.direct,
                      {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
                      "whether I/O bypasses the page cache");
   app.add_flag("!--no-discard", options.image.discard, "offer the guest no discards");
   app.add_option("--vm", options.image.lock.vm, "UUID of the guest, for the image's lock");
   add_choice<bool>(app, "--source", options.attach.grants, {{"module", false}, {"grants", true}},
-                   "where requests come from: the module, or the guest's ring itself");
+                   "where requests come from: the module; the guest's ring itself");
   add_choice<bool>(app, "--window", options.attach.prefault,
                    {{"prefault", true}, {"fault", false}},
                    "when the guest's pages become visible");
@@ -73,6 +81,10 @@ void describe(CLI::App& app, Options& options) {
                  "copy the data of requests of at most so many bytes instead of mapping it")
       ->transform(CLI::AsSizeValue(false))
       ->type_name("BYTES");
+  app.add_option("--poll-us", options.attach.poll_us,
+                 "watch the guest's ring for so many microseconds before sleeping")
+      ->check(CLI::Range(0u, BLKTAP_POLL_US_MAX))
+      ->type_name("MICROSECONDS");
   app.add_option("--control", options.control, "path of the control socket");
   app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
   app.add_flag("--removable", options.attach.removable, "the disk is removable");
@@ -110,6 +122,8 @@ Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arg
   options.attach.submits = options.path == DataPath::kSubmit || options.path == DataPath::kMix;
   if (options.attach.submits && options.attach.grants)
     return Error{EINVAL, "--data-path: there is no module to submit to (--source grants)"};
+  if (options.attach.poll_us && options.attach.grants)
+    return Error{EINVAL, "--poll-us: there is no module to watch the ring (--source grants)"};
   if (options.control.empty()) options.control = control_path(options.attach.vbd);
   options.image.lock.vbd = options.attach.vbd;
   options.image.lock.holder_dir = kRunDirectory;

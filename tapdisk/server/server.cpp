@@ -66,6 +66,8 @@ void Server::turn() {
 // Much ends as soon as it is begun: only what does not is worth watching the source for.
 void Server::turn_engine(bool more) {
   if (engine_.turn(0) || more) return;
+  // The ring may have taken the wake-up that came with it. From here on none does.
+  if (!draining_ && stop_asked_.load(std::memory_order_acquire)) return;
   watch_source();
   engine_.turn(patience_ms());
 }

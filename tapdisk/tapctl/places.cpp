@@ -2,6 +2,7 @@
 #include "tapctl/places.hpp"
 
 #include <fmt/format.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <boost/asio/buffer.hpp>
@@ -14,6 +15,7 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <regex>
 
 namespace tapdisk {
@@ -51,6 +53,31 @@ std::string image_of(const Places& places, const std::string& vbd) {
   return {};
 }
 
+std::string socket_of(const Places& places, const std::string& vbd) {
+  return places.run_directory + "/" + vbd + ".sock";
+}
+
+// Whoever listens there. Nobody: what a tapdisk that was killed has left. Never waits: 0 is one
+// that does not take connections any more.
+std::optional<pid_t> listener(const std::string& path) {
+  using boost::asio::local::stream_protocol;
+  boost::asio::io_context loop{1};
+  stream_protocol::socket socket{loop};
+  boost::system::error_code error;
+  socket.open(stream_protocol{}, error);
+  if (!error) socket.native_non_blocking(true, error);
+  // Not Asio's: it would wait for room in the queue of the other side.
+  const stream_protocol::endpoint place{path};
+  const auto place_bytes = static_cast<socklen_t>(place.size());
+  if (error) return {};
+  if (::connect(socket.native_handle(), place.data(), place_bytes) != 0)
+    return errno == EAGAIN ? std::optional<pid_t>{0} : std::nullopt;
+  ucred peer{};
+  socklen_t bytes = sizeof(peer);
+  if (::getsockopt(socket.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes)) return {};
+  return peer.pid;
+}
+
 // Those whose tapdisk works without the module, which knows nothing of them.
 void add_without_module(const Places& places, std::vector<VbdView>& vbds) {
   static const std::regex kSocket{"(vbd-([0-9]+)-([0-9]+))\\.sock"};
@@ -61,8 +88,16 @@ void add_without_module(const Places& places, std::vector<VbdView>& vbds) {
     if (!std::regex_match(file, part, kSocket) ||
         fs::exists(fs::path{places.class_directory} / part.str(1)))
       continue;
-    vbds.push_back({part.str(1), {{"domid", part.str(2)}, {"devid", part.str(3)},
-                                  {"state", "grants"}}, image_of(places, part.str(1))});
+    const std::string vbd = part.str(1);
+    const std::optional<pid_t> tapdisk = listener(socket_of(places, vbd));
+    if (!tapdisk) continue;
+    VbdView view{vbd, {{"domid", part.str(2)}, {"devid", part.str(3)}, {"state", "grants"}},
+                 image_of(places, vbd)};
+    if (*tapdisk) {
+      view.attributes["attached"] = "1";
+      view.attributes["tapdisk_pid"] = std::to_string(*tapdisk);
+    }
+    vbds.push_back(std::move(view));
   }
 }
 
@@ -115,7 +150,7 @@ Result<std::string> ask_tapdisk(const Places& places, const std::string& vbd,
   std::string answer;
   boost::system::error_code outcome = asio::error::timed_out;
 
-  socket.async_connect(places.run_directory + "/" + vbd + ".sock", [&](auto error) {
+  socket.async_connect(socket_of(places, vbd), [&](auto error) {
     if ((outcome = error)) return;
     asio::async_write(socket, asio::buffer(request), [&](auto write_error, std::size_t) {
       if ((outcome = write_error)) return;

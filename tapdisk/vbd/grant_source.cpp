@@ -14,8 +14,11 @@ extern "C" {
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <fstream>
 #include <mutex>
 
+#include "base/limits.hpp"
 #include "base/log.hpp"
 #include "base/syscall.hpp"
 #include "vbd/blkif_keys.hpp"
@@ -92,6 +95,7 @@ class GrantSource final : public Source {
     if (!frontend || !domain) return plain_error("xenstore", "no such vbd", ENOENT);
     if (read_state(parts_.store, backend_) != XenbusState::kInitWait)
       return plain_error("xenstore", "the vbd does not wait for a disk", EBUSY);
+    if (Result<void> possible = check_domain(*domain); !possible) return possible;
     frontend_ = *frontend;
     domain_ = *domain;
     offer_.queues = parts_.store.read_number(backend_ + "/multi-queue-max-queues").value_or(1);
@@ -109,6 +113,16 @@ class GrantSource final : public Source {
       if (Result<void> watched = parts_.store.watch(key); !watched) return watched;
     return write({{backend_ + "/feature-max-indirect-segments",
                    fmt::format("{}", disk_.max_indirect)}});
+  }
+
+  // An auto-translated domain that maps a page of its own by a grant loses it: Xen moves the frame
+  // to the new place (p2m_add_page() of xen/arch/x86/mm/p2m.c).
+  Result<void> check_domain(std::uint32_t frontend_domain) const {
+    std::string type;
+    std::getline(std::ifstream{"/sys/hypervisor/guest_type"}, type);
+    if (type == "PV" || parts_.store.read_number("domid") != frontend_domain) return {};
+    return plain_error("serving a disk to the domain itself", "works only where that is PV",
+                       EOPNOTSUPP);
   }
 
   int fd() const noexcept override { return parts_.all.get(); }
@@ -258,9 +272,14 @@ class GrantSource final : public Source {
     phase_ = Phase::kConnected;
   }
 
-  // As xenbus_dev_fatal() of Linux: the reason is where toolstacks look for it.
+  // As xenbus_dev_fatal() of Linux: the reason is where toolstacks look for it. A frontend may come
+  // back with the next as often as it likes: the log hears of it once a minute.
   void give_up(const Error& reason) {
-    log::error("{}: {}", options_.vbd, reason.what);
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= quiet_until_) {
+      log::error("{}: {}", options_.vbd, reason.what);
+      quiet_until_ = now + std::chrono::milliseconds{kErrorLogPeriodMs};
+    }
     disconnect();
     phase_ = Phase::kFailed;
     say({{"error/" + backend_ + "/error", fmt::format("{} {}", reason.code, reason.what)},
@@ -273,7 +292,9 @@ class GrantSource final : public Source {
     phase_ = Phase::kClosed;
     const bool online = is_online();
     say(XenbusState::kClosed);
-    if (!online) leave();
+    if (!online) return leave();
+    // It may be back already, and has nothing more to say.
+    look_at_frontend();
   }
 
   void disconnect() {
@@ -316,6 +337,7 @@ class GrantSource final : public Source {
   std::mutex life_;  // the phase, and what xenstore says of it; the control thread tells sizes
   Phase phase_ = Phase::kWaiting;
   bool gone_ = false;
+  std::chrono::steady_clock::time_point quiet_until_{};
   std::vector<evtchn_port_t> served_;
   SourceCounters counters_;
   GrantQueue queue_;

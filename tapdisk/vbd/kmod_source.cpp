@@ -42,6 +42,7 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
   attach.physical_sector_size = disk.physical_sector_size;
   attach.queue = queue;
   attach.copy_bytes = options.copy_bytes;
+  attach.poll_us = options.poll_us;
   return attach;
 }
 

@@ -21,6 +21,7 @@ struct AttachOptions {
   bool submits = false;     // the module moves the data, to and from where it is told each time
   bool persistent = false;  // grants may stay mapped between requests
   std::uint32_t copy_bytes = 0;  // of a request, up to which the module may copy its data
+  unsigned poll_us = 0;     // for how long the module may watch a ring before it wants an event
   bool grants = false;      // without the module: grant_source.hpp
 };
 

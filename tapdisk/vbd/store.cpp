@@ -7,9 +7,20 @@ extern "C" {
 
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 namespace tapdisk {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Others have theirs open for some milliseconds.
+constexpr std::chrono::milliseconds kTransactionPause = 5ms;
+constexpr int kTransactionTries = 200;
+
+}  // namespace
 
 void Store::Close::operator()(xs_handle* handle) const noexcept { ::xs_close(handle); }
 
@@ -44,9 +55,20 @@ std::optional<unsigned> Store::read_number(const std::string& path) const {
   return number;
 }
 
+// XBT_NULL, with errno, if there is none to be had.
+std::uint32_t Store::start_transaction() const {
+  for (int tries = 1;; tries++) {
+    const xs_transaction_t transaction = ::xs_transaction_start(handle_.get());
+    // ENOSPC: this domain has as many open as it may.
+    if (transaction != XBT_NULL || errno != ENOSPC || tries == kTransactionTries)
+      return transaction;
+    std::this_thread::sleep_for(kTransactionPause);
+  }
+}
+
 Result<void> Store::write(const Provided& provided, const StorePairs& pairs) const {
   for (;;) {
-    const xs_transaction_t transaction = ::xs_transaction_start(handle_.get());
+    const xs_transaction_t transaction = start_transaction();
     if (transaction == XBT_NULL) return system_error("xenstore", errno);
     const auto failed = [&](const std::string& path, int code) {
       ::xs_transaction_end(handle_.get(), transaction, true);

@@ -34,6 +34,7 @@ class Store {
     std::string path;
     std::optional<std::string> value = {};  // nothing: any
   };
+  // A domain other than dom0 has few transactions, which its tapdisks share: they are waited for.
   Result<void> write(const Provided& provided, const StorePairs& pairs) const;
 
   // From now on changes of the key, and of what is below it, make fd() readable.
@@ -47,6 +48,7 @@ class Store {
     void operator()(xs_handle* handle) const noexcept;
   };
   explicit Store(xs_handle* handle) noexcept : handle_(handle) {}
+  std::uint32_t start_transaction() const;
   std::optional<std::string> read_in(std::uint32_t transaction, const std::string& path) const;
 
   std::unique_ptr<xs_handle, Close> handle_;

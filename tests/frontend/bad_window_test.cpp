@@ -9,7 +9,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <thread>
+#include <vector>
 
 using Access = xen::Pages::Access;
 
@@ -142,6 +145,35 @@ TEST_F(BadTapdisk, MayDropItsMappingsAndFaultThemInAgain)
     }
     seat->answer(req);
     ASSERT_TRUE(frontend.wait());
+    expect_in_order();
+}
+
+// Its doorbell waits for its own mappings to come to rest; whoever closes the vbd does not.
+TEST_F(BadTapdisk, ChangesItsMappingsWithoutPause)
+{
+    std::atomic<bool> over{false};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 8; i++)
+        threads.emplace_back([&] {
+            while (!over)
+                madvise(seat->window(i % 2), seat->window_bytes(), MADV_DONTNEED);
+        });
+    threads.emplace_back([&] {
+        while (!over)
+            seat->run();
+    });
+    for (std::size_t i = 0; i < 20; i++) {
+        frontend.put(request(BLKIF_OP_READ, 8 * i, pages, i, 1));
+        frontend.push();
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    EXPECT_TRUE(frontend.close());
+    over = true;
+    for (std::thread& thread : threads)
+        thread.join();
+    seat.reset();
+    seat.emplace(vbd.node());
+    EXPECT_TRUE(frontend.reopen());
     expect_in_order();
 }
 

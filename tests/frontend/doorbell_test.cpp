@@ -152,4 +152,33 @@ TEST_F(TapdiskDoorbell, IsRefusedWhereItCouldNotEnd)
     expect_in_order();
 }
 
+// Whose ring the module watches before it sleeps.
+TEST(WatchingTapdisk, IsWokenByWhatComesAfterWhatWasFound)
+{
+    Vbd vbd({});
+    blktap_attach attach = attach_to(Seat::kSectors);
+    attach.poll_us = 1000;
+    Seat seat(vbd.node(), attach);
+    Frontend frontend(vbd);
+    xen::Pages pages(1, xen::Pages::Access::read_write);
+    ASSERT_TRUE(frontend.connect()) << vbd.error();
+    const auto ask = [&] {
+        frontend.put(request(BLKIF_OP_READ, 8, pages, 0, 1));
+        frontend.push();
+    };
+    for (int round = 0; round < 20; round++) {
+        while (seat.wait(20ms))
+            ASSERT_EQ(seat.run(), 0);
+        ask();
+        ASSERT_EQ(seat.run(kWait), 1);
+        EXPECT_EQ(seat.wait(20ms), 0) << "there is nothing more";
+        ask();
+        EXPECT_EQ(seat.wait(10s), POLLIN);
+        EXPECT_EQ(seat.run(), 1);
+        while (const auto req = seat.announced())
+            EXPECT_GE(seat.answer(*req), 0);
+        EXPECT_TRUE(frontend.wait() && frontend.wait());
+    }
+}
+
 } // namespace

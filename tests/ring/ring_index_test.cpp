@@ -103,6 +103,18 @@ TEST(RingArmEvent, AsksForTheNextEntryAndAllowsSleepWhenEmpty)
     }
 }
 
+TEST(RingDisarmEvent, LetsNoEntryWake)
+{
+    for (std::uint32_t base : kBases) {
+        const ring_consumer ring{base, 32};
+        std::uint32_t event = base + 1;
+        ring_disarm_event(&ring, &event);
+        for (std::uint32_t before : {base - 32, base - 1, base, base + 31})
+            for (std::uint32_t n : {1u, 2u, 32u})
+                EXPECT_FALSE(ring_needs_notify(before, before + n, event)) << before << ' ' << n;
+    }
+}
+
 TEST(RingArmEvent, ForbidsSleepWhenAnEntryCameIn)
 {
     for (std::uint32_t base : kBases) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include "server/control.hpp"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -48,6 +50,20 @@ TEST(AnswerLine, SaysWhyADiskDoesNotGrow) {
   const auto answer = nlohmann::json::parse(answer_line(R"({"cmd":"resize"})", hooks));
   EXPECT_EQ(answer["ok"], false);
   EXPECT_THAT(answer["error"].get<std::string>(), HasSubstr(": smaller"));
+}
+
+TEST(Control, WithoutDescriptorsItSaysSo) {
+  const TempDirectory directory{std::filesystem::temp_directory_path()};
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  rlimit none = before;
+  none.rlim_cur = static_cast<rlim_t>(Fd{::open("/dev/null", O_RDONLY | O_CLOEXEC)}.get());
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto control = Control::open(directory.path() / "control.sock", kHooks);
+  ::setrlimit(RLIMIT_NOFILE, &before);
+  ASSERT_FALSE(control);
+  EXPECT_EQ(control.error().code, EMFILE);
+  EXPECT_THAT(control.error().what, HasSubstr("Too many open files"));
 }
 
 TEST(ResizeWatch, KnowsTheChangesOfItsDevice) {

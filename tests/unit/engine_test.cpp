@@ -244,6 +244,17 @@ TEST_P(EngineTest, WatchFiresWhenReadableAndLooksAtTheLevel) {
   EXPECT_TRUE(run(watch) & POLLIN);  // still readable
 }
 
+// Who never sleeps has to hear of it, too.
+TEST_P(EngineTest, WhatEndsLaterIsSeenWithoutSleeping) {
+  const Fd event{::eventfd(0, EFD_NONBLOCK)};
+  Io watch = make_io(IoVerb::kWatch, event, 0, {});
+  engine->start(watch);
+  engine->turn(0);
+  ::eventfd_write(event.get(), 1);
+  for (int turns = 0; turns < 3 && waiter.finished.empty(); turns++) engine->turn(0);
+  EXPECT_EQ(waiter.finished.size(), 1u);
+}
+
 TEST_P(EngineTest, WatchSeesTheOtherEndGo) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe(ends.data()), 0);

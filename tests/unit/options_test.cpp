@@ -36,6 +36,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_EQ(options.image.direct, Direct::kAuto);
   EXPECT_TRUE(options.attach.prefault);
   EXPECT_EQ(options.attach.copy_bytes, 0u);
+  EXPECT_EQ(options.attach.poll_us, 0u);
   EXPECT_TRUE(options.image.discard);
   EXPECT_FALSE(options.attach.cdrom);
   EXPECT_FALSE(options.attach.removable);
@@ -49,7 +50,7 @@ TEST(Options, EachIsUnderstood) {
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
             "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window",
-            "--copy", "64k"});
+            "--copy", "64k", "--poll-us", "50"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
   EXPECT_EQ(options.path, DataPath::kWindow);
@@ -62,6 +63,14 @@ TEST(Options, EachIsUnderstood) {
   EXPECT_TRUE(options.attach.removable);
   EXPECT_TRUE(options.foreground_log);
   EXPECT_EQ(options.attach.copy_bytes, 65536u);
+  EXPECT_EQ(options.attach.poll_us, 50u);
+}
+
+TEST(Options, WatchingNeedsTheModuleAndHasABound) {
+  EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--poll-us", "50", "--source", "grants"})
+                .find("--poll-us: there is no module"), std::string::npos);
+  EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--poll-us", "10001"}).find("--poll-us"),
+            std::string::npos);
 }
 
 TEST(Options, SubmittingNeedsTheModule) {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <nlohmann/json.hpp>
 
+#include "base/resource.hpp"
 #include "server/control.hpp"
 #include "tests/support/temp_file.hpp"
 #include "tapctl/places.hpp"
@@ -64,15 +68,50 @@ TEST_F(TapCtlTest, ListsInOrderOfDomainAndDevice) {
 }
 
 TEST_F(TapCtlTest, KnowsDisksThatTheModuleDoesNot) {
-  directory.text("run/vbd-3-51712.sock", "");
   directory.text("run/vbd-3-51712.args", "--vbd\nvbd-3-51712\n--image\n/srv/a\n--source\ngrants\n");
+  auto control = Control::open(places.run_directory + "/vbd-3-51712.sock", {});
+  ASSERT_TRUE(control) << control.error().what;
   const auto vbds = list_vbds(places);
   ASSERT_TRUE(vbds) << "without the module, too";
   ASSERT_EQ(vbds->size(), 1u);
   EXPECT_EQ(vbds->front().name, "vbd-3-51712");
   EXPECT_EQ(vbds->front().image, "/srv/a");
+  EXPECT_EQ(vbds->front().attributes.at("tapdisk_pid"), std::to_string(::getpid()));
+  EXPECT_EQ(vbds->front().attributes.at("attached"), "1");
   add_vbd("vbd-3-51712", "3", "51712");
   EXPECT_EQ(list_vbds(places)->size(), 1u);
+}
+
+TEST_F(TapCtlTest, ASocketOfNobodyIsNoDisk) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  const std::string path = places.run_directory + "/vbd-3-51712.sock";
+  {
+    auto control = Control::open(path, {});
+    ASSERT_TRUE(control) << control.error().what;
+    std::filesystem::create_hard_link(path, path + ".kept");
+  }
+  std::filesystem::rename(path + ".kept", path);
+  const auto vbds = list_vbds(places);
+  ASSERT_TRUE(vbds);
+  ASSERT_EQ(vbds->size(), 1u);
+  EXPECT_EQ(vbds->front().name, "vbd-2-51712");
+}
+
+TEST_F(TapCtlTest, ATapdiskThatTakesNoConnectionsDoesNotHoldItUp) {
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  const std::string path = places.run_directory + "/vbd-3-51712.sock";
+  directory.text("run/vbd-3-51712.args", "--image\n/srv/a\n");
+  path.copy(name.sun_path, sizeof(name.sun_path) - 1);
+  const Fd deaf{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  ASSERT_EQ(::bind(deaf.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)), 0);
+  ASSERT_EQ(::listen(deaf.get(), 0), 0);
+  const Fd caller{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  ASSERT_EQ(::connect(caller.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)), 0);
+  const auto vbds = list_vbds(places);  // the queue of one is full
+  ASSERT_TRUE(vbds);
+  ASSERT_EQ(vbds->size(), 1u);
+  EXPECT_FALSE(vbds->front().attributes.contains("tapdisk_pid"));
 }
 
 TEST_F(TapCtlTest, AnEmptyListIsAHeadingOrAnEmptyArray) {
