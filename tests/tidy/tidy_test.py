@@ -110,7 +110,7 @@ class Rules(unittest.TestCase):
         self.finds("trailing_space", {"ring/ring.h": SPDX + "\n"}, "ring/ring.h:3", "empty")
 
     def test_banned_words(self):
-        for word in ("FIX" "ME", "TO" "DO", "X" "XX", "/wo" "rk/main", "/ho" "me/me", "<<<<" "<<<"):
+        for word in ("FIX" "ME", "TO" "DO", "X" "XX", "/ho" "me/me", "<<<<" "<<<"):
             self.finds("banned_words", {"ring/ring.h": f"{SPDX}// {word} later\n"}, "ring/ring.h:2",
                        "must not")
 

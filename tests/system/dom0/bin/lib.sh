@@ -89,14 +89,19 @@ guest_stop() { # NAME: power off from the inside
 
 # --- what must not be left ------------------------------------------------------------------------
 
+grants_dumped() { # Xen has printed them, from its first line to its last
+    xl dmesg > /run/grants
+    grep -q 'gnttab_usage_print_all \[' /run/grants &&
+        grep -q 'gnttab_usage_print_all \] done' /run/grants
+}
+
 grants_mapped() { # prints Xen's entries for pages of guests that dom0 has mapped
+    xl dmesg -c >> "$NESTED_RESULTS/xen-dmesg"
     xl debug-keys g
-    nap 0.5
-    # Of the last dump: lines [ref] grantee ... below the granter's head line.
-    xl dmesg | awk '/gnttab_usage_print_all \[/ { n = 0 }
-        /grant-table for remote/ { granter = $(NF - 1) }
-        / *\[0x[0-9a-f]+\] +0 / { entry[n++] = granter " " $0 }
-        END { for (i = 0; i < n; i++) print entry[i] }'
+    wait_for 5 grants_dumped || { echo "Xen has not printed its grants"; return; }
+    # Lines [ref] grantee ... below the granter's head line.
+    awk '/grant-table for remote/ { granter = $(NF - 1) }
+        / *\[0x[0-9a-f]+\] +0 / { print granter " " $0 }' /run/grants
 }
 
 leftovers() { # prints what is left of guests and their disks; nothing, when all is well
@@ -116,6 +121,19 @@ nothing_left() { [ -z "$(leftovers)" ]; }
 check_nothing_left() { # within a few seconds, for udev and systemd finish on their own
     wait_for 15 nothing_left || { leftovers; return 1; }
     [ -z "$(grants_mapped)" ] || { grants_mapped; return 1; }
+}
+
+evidence() { # prints what is there, for what has failed
+    leftovers
+    local vbd name
+    for vbd in /sys/class/blktap/vbd-*; do
+        [ -d "$vbd" ] || continue
+        echo "${vbd##*/}: $(cd "$vbd/statistics" && for name in *; do
+            [ "$(< "$name")" = 0 ] || printf '%s=%s ' "$name" "$(< "$name")"
+        done)"
+    done
+    xenstore-ls -f /local/domain/0/backend
+    ps -eLo pid,tid,stat,time,wchan:32,comm
 }
 
 kernel_log_bad() { # prints the lines of standard input that are defects; false when there are none

@@ -29,6 +29,7 @@ set_options() { # BACK-END
         [[ $1 != *+submit* ]] || options+=" --data-path submit"
         [[ $1 != *+persistent* ]] || options+=" --persistent-grants"
         [[ $1 != *+copy* ]] || options+=" --copy 1m"
+        [[ $1 != *+poll* ]] || options+=" --poll-us 5000" # emulated guests are slow to ask again
         sed -i '/^TAPDISK_OPTIONS=/d' /etc/default/blktap
         echo "TAPDISK_OPTIONS='$options'" >> /etc/default/blktap
         ;;
@@ -119,6 +120,7 @@ measure_overhead() { # DEVICE
 measure_job() { # BACK-END JOB DEVICE FIO-LENGTH
     local rw bs rest before after terse name value ios
     IFS=- read -r rw bs rest <<< "$2"
+    say "  $1 $2"
     before=$(counters "$1"; cpu_times)
     terse=$(guest_fio "$2" "$3" "$4") || return 1
     after=$(cpu_times; counters "$1")
