@@ -10,10 +10,12 @@ Case = collections.namedtuple("Case", "name timeout cpus xen on_request every_ke
 
 def all_cases(folder):
     """The cases in a directory by name, with what the comments at their beginning say of them."""
-    return [read_case(path.name, path.read_text()) for path in sorted(folder.iterdir())]
+    return [load(path) for path in sorted(folder.iterdir())]
 
 
-def read_case(name, text):
+def load(path):
+    text = path.read_text()
+
     def number(key, default):
         found = re.search(rf"^# {key}: (\d+)$", text, re.MULTILINE)
         return int(found.group(1)) if found else default
@@ -25,7 +27,7 @@ def read_case(name, text):
     def has(line):
         return re.search(f"^# {line}", text, re.MULTILINE) is not None
 
-    return Case(name, number("timeout", 120), number("cpus", 1), text_of("xen"),
+    return Case(path.name, number("timeout", 120), number("cpus", 1), text_of("xen"),
                 has("on request"), has("every kernel$"))
 
 

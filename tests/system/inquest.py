@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Asks a nested host that says nothing any more where it is, before it is ended."""
+import os
+import re
+import socket
+import time
+
+SAMPLES = 5
+# CTRL-a three times: what follows is for Xen, or for dom0 again.
+SWITCH = b"\x01" * 3
+# Registers of dom0 and of all CPUs, run queues, domains, timers.
+XEN_KEYS = [b"0", b"d", b"r", b"q", b"a"]
+# SysRq (CTRL-o): log all, the tasks that no signal ends, each CPU's stack; all tasks.
+DOM0_KEYS = [b"\x0f9", b"\x0fw", b"\x0fl"]
+TASKS_KEY = b"\x0ft"
+# Of all that is said to these keys, what tells most.
+TELLING = re.compile(r"RIP: |^\(XEN\) +\[<|VCPU\d+: CPU|pause_flags=|curr=|task:"
+                     r"|^\[ *[\d.]+\]  \w\S+\+0x")
+LINES_MAX = 40
+
+
+def qemu_options():
+    """A monitor at QEMU's standard input and output; COM1 as a socket in its working directory."""
+    return ["-monitor", "stdio", "-serial", "chardev:console", "-chardev",
+            "socket,id=console,path=console,server=on,wait=off,logfile=console.log"]
+
+
+def hold(qemu, out):
+    """Yields lines that tell where the host is; all that it says is in qemu.log and console.log.
+
+    `out` is QEMU's working directory. The registers come first: the keys interrupt the host, which
+    may be what it waits for.
+    """
+    try:
+        yield from registers(qemu, out / "qemu.log")
+        before = (out / "progress").stat().st_size
+        said = press_keys(out, [SWITCH, *XEN_KEYS, SWITCH, *DOM0_KEYS])
+        yield from [line for line in said.splitlines() if TELLING.search(line)][:LINES_MAX]
+        yield from processes(press_keys(out, [TASKS_KEY]))
+        if not said:
+            yield "Xen does not answer on its console"
+        elif (out / "progress").stat().st_size != before:
+            yield "it went on when its console was used: an interrupt had been lost"
+    except OSError as error: # QEMU has ended meanwhile
+        yield f"it cannot be asked: {error}"
+
+
+def registers(qemu, log):
+    """Samples of where each CPU is, at what privilege, and whether it halts; a line for each."""
+    before = log.stat().st_size
+    for _ in range(SAMPLES):
+        qemu.stdin.write(b"info registers -a\n")
+        qemu.stdin.flush()
+        time.sleep(0.5)
+    with open(log, errors="replace") as file:
+        file.seek(before)
+        said = file.read()
+    for cpu in said.split("CPU#")[1:]:
+        yield f"CPU {cpu.split()[0]}: " + " ".join(re.findall(r"\b(?:RIP|CPL|HLT)=\w+", cpu))
+
+
+def processes(said):
+    """A line with the processes and their states, of what dom0 prints at TASKS_KEY."""
+    found = re.findall(r"task:(\S+) +state:(\w).* ppid:(\d+)", said)
+    kthreadd = "2"
+    names = [f"{name}({state})" for name, state, parent in found if parent != kthreadd]
+    if names:
+        yield f"processes: {' '.join(names)}"
+
+
+def press_keys(out, keys):
+    """What the host prints at the keys; nothing if nobody takes them."""
+    said = b""
+    directory = os.open(out, os.O_PATH) # for the path of a socket must be short
+    with socket.socket(socket.AF_UNIX) as console:
+        console.connect(f"/proc/self/fd/{directory}/console")
+        for key in keys:
+            console.sendall(key)
+            said += until_quiet(console)
+    os.close(directory)
+    return said.decode(errors="replace")
+
+
+def until_quiet(console):
+    said = b""
+    end = time.monotonic() + 20
+    console.settimeout(2)
+    while time.monotonic() < end:
+        try:
+            said += console.recv(65536)
+        except TimeoutError:
+            break
+    return said
