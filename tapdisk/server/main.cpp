@@ -3,6 +3,7 @@
 // tapdisk: serves one virtual disk of a Xen guest from an image. Builds every part and hands it
 // to the next.
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -117,8 +118,10 @@ int serve(const Options& options) {
   const std::string description = describe(options, disk, queues, *delegated);
   log::info("{}", description);
   notify::ready(description);
-  if (const Result<void> outcome = queues.serve(); !outcome)
-    return failed(kRunFailed, outcome.error());
+  const Result<bool> gone = queues.serve();
+  if (!gone) return failed(kRunFailed, gone.error());
+  // What is of no use any more must not be left to the toolstack, which may run no script.
+  if (*gone && !options.file.empty()) ::unlink(options.file.c_str());
   notify::stopping("done");
   log::info("{} done", options.attach.vbd);
   return kDone;

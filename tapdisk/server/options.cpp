@@ -99,12 +99,13 @@ bool is_vbd_name(const std::string& name) noexcept {
 }
 
 Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arguments) {
+  Options options;
   if (arguments.size() == 1 && arguments[0].starts_with('@')) {
-    Result<std::vector<std::string>> lines = read_arguments(arguments[0].substr(1));
+    options.file = arguments[0].substr(1);
+    Result<std::vector<std::string>> lines = read_arguments(options.file);
     if (!lines) return lines.error();
     arguments = std::move(*lines);
   }
-  Options options;
   CLI::App app{"Serves one virtual disk of a Xen guest from an image.", "tapdisk"};
   describe(app, options);
   try {

@@ -30,6 +30,7 @@ struct Options {
   EngineKind engine = EngineKind::kAuto;
   DataPath path = DataPath::kAuto;
   std::string control;  // path of the control socket
+  std::string file;     // that the arguments were in, if any
   bool foreground_log = false;
 };
 

@@ -83,11 +83,13 @@ Result<std::unique_ptr<QueueThreads>> QueueThreads::open(const QueueSetting& set
   return made;
 }
 
-Result<void> QueueThreads::serve() {
+Result<bool> QueueThreads::serve() {
   for (const auto& thread : threads_)
     thread->serve([this](const Error& error) { failed(error); });
   for (const auto& thread : threads_) thread->join();
-  return outcome_;
+  if (!outcome_) return outcome_.error();
+  return std::any_of(threads_.begin(), threads_.end(),
+                     [](const auto& thread) { return thread->vbd_is_gone(); });
 }
 
 void QueueThreads::failed(const Error& error) {

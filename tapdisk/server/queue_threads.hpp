@@ -60,6 +60,7 @@ class QueueThread {
 
   Source& source() noexcept { return *source_; }
   void stop() noexcept { server_->stop(); }
+  bool vbd_is_gone() const noexcept { return server_->vbd_is_gone(); }  // after join()
   QueueView view() const noexcept { return {engine_.get(), source_.get(), &*server_}; }
 
  private:
@@ -85,9 +86,9 @@ class QueueThreads {
   // Makes them all. The error is that of the first queue that cannot be made.
   static Result<std::unique_ptr<QueueThreads>> open(const QueueSetting& setting);
 
-  // Until the vbd is gone, or stop() and nothing is in flight. The error is that of the first queue
-  // that failed.
-  Result<void> serve();
+  // Until the vbd is gone, or stop() and nothing is in flight. Says whether it is gone. The error
+  // is that of the first queue that failed.
+  Result<bool> serve();
 
   // Tells the guest how large the disk is now.
   Result<void> tell_size(std::uint64_t sectors) noexcept {

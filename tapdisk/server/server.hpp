@@ -54,6 +54,9 @@ class Server final : private ImageClient, private IoClient {
   // time: the module is not understood, or I/O does not end.
   Result<void> run();
 
+  // Whether run() has ended because the vbd is gone.
+  bool vbd_is_gone() const noexcept { return gone_; }
+
   // Any thread.
   void stop() noexcept;
 

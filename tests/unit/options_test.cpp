@@ -89,6 +89,7 @@ TEST(Options, AFileOfArgumentsIsTakenVerbatim) {
       "--vbd\nvbd-1-2\n--image\n/srv/ two  words \"quoted\" 'x' \\n @\xff#\n--read-only\n");
   const Options options = good({"@" + file});
   EXPECT_EQ(options.image.path, "/srv/ two  words \"quoted\" 'x' \\n @\xff#");
+  EXPECT_EQ(options.file, file);
   EXPECT_TRUE(options.image.read_only);
 }
 

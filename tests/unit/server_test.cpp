@@ -187,6 +187,7 @@ TEST_P(ServerTest, ARequestOf256SegmentsIsOneIo) {
 TEST_P(ServerTest, TheVbdGoingAwayEndsIt) {
   source.remove();
   EXPECT_TRUE(server->run());
+  EXPECT_TRUE(server->vbd_is_gone());
 }
 
 TEST_P(ServerTest, TheVbdGoingAwayWithIoInFlightEndsItToo) {
@@ -232,6 +233,7 @@ TEST_P(ServerTest, StopFromAnotherThreadWakesAnIdleServer) {
     server->stop();
   }};
   EXPECT_TRUE(server->run());
+  EXPECT_FALSE(server->vbd_is_gone());
   stopper.join();
 }
 

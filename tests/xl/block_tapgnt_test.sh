@@ -92,6 +92,8 @@ case_tapdisk_that_ended_leaves_a_vbd_that_can_be_closed() {
     path=none run left "$vbd"
     expect_success
     same bound "$vbd" "$(cat "$bus/drivers/vbd/bind")"
+    run remove
+    expect_success
     nothing_left
 }
 

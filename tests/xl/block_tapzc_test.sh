@@ -284,18 +284,44 @@ case_remove_never_waits_for_a_stop_job() {
 }
 
 # Each takes half a second on a slow machine, where the disks of a guest end together.
-case_remove_runs_few_programs() {
+case_remove_runs_no_program_where_tapdisk_leaves_by_itself() {
     local program
-    for program in xenstore-read xenstore-ls logger sleep readlink dirname; do
+    run add
+    : >"$t/systemctl.log"
+    for program in xenstore-read xenstore-ls logger sleep readlink dirname rm; do
         stub "$program" <<<"echo $program >>\"\$t/called\""
     done
-    unit_is active
-    touch "$t/deaf"
-    (/bin/sleep 2; t=$t unit_is inactive) & # it takes its time
+    echo closed >"$t/sys/class/blktap/$vbd/state"
+    (/bin/sleep 2; /bin/rm "$t/run/blktap/$vbd.args"; t=$t unit_is inactive) &
     run remove
     expect_success
-    same programs "stop --no-block $unit
-reset-failed $unit" "$(cat "$t/systemctl.log" "$t/called" 2>/dev/null)"
+    nothing_left
+    same programs "" "$(cat "$t/systemctl.log" "$t/called" 2>/dev/null)"
+}
+
+case_remove_waits_only_for_a_tapdisk_that_will_leave() {
+    local begun=$SECONDS
+    run add
+    run remove
+    expect_success
+    ((SECONDS - begun < 10)) || die "it waited, and the vbd was not closed"
+}
+
+with_times() { # SECONDS...: of the script's patience, and for draining
+    sed "s/patience_s=[0-9]* drain_timeout_s=[0-9]*/patience_s=$1 drain_timeout_s=$2/" \
+        "$glue/block-tapzc" >"$t/script"
+    chmod +x "$t/script"
+    script=$t/script
+}
+
+case_remove_stops_a_tapdisk_that_should_have_left() {
+    with_times 1 20
+    run add
+    echo closed >"$t/sys/class/blktap/$vbd/state"
+    run remove
+    expect_success
+    nothing_left
+    grep -q "^stop --no-block $unit" "$t/systemctl.log"
 }
 
 case_remove_where_cgroups_say_nothing() {
@@ -320,39 +346,39 @@ case_remove_forgets_a_failed_unit() {
     run remove
     expect_success
     nothing_left
+    same calls "reset-failed $unit" "$(cat "$t/systemctl.log")"
 }
 
 case_remove_tells_what_does_not_leave_and_kills_what_does_not_drain() {
+    with_times 1 1
     run add
     touch "$t/deaf"
-    install -m 755 <(sed 's/drain_timeout_s=25/drain_timeout_s=1/' "$glue/block-tapzc") "$t/script"
-    script=$t/script run remove
+    run remove
     expect_success
     nothing_left
     same signals "kill --kill-whom=main --signal=TERM $unit
 kill --signal=KILL $unit" "$(grep ^kill "$t/systemctl.log")"
 }
 
-# state (the module's), online -> whether its arguments stay
-case_tapdisk_that_ended() {
-    local state online stays left
-    mkdir -p "$t/run/blktap"
-    while read -r state online stays; do
-        echo "$state" >"$t/sys/class/blktap/$vbd/state"
-        store backend/vbd/3/51712/online "$online"
-        [[ $online != gone ]] || rm "$t/store/backend/vbd/3/51712/online"
-        touch "$t/run/blktap/$vbd".{args,sock}
-        path=none run left "$vbd"
-        expect_success
-        left=$(ls "$t/run/blktap")
-        same "$state, online $online" "$stays" "${left:+yes}"
-    done <<'END'
-connected 1 yes
-connected 0 yes
-closed 1 yes
-closed 0
-closed gone
-END
+# Its vbd may get another.
+case_tapdisk_that_was_killed() {
+    run add
+    unit_is failed
+    path=none run left "$vbd"
+    expect_success
+    [[ -e $t/run/blktap/$vbd.args ]] || die "the next one has no arguments"
+    run remove
+    expect_success
+    nothing_left
+}
+
+case_tapdisk_that_was_killed_and_nobody_comes() {
+    run add
+    unit_is inactive
+    rm -r "$t/store/backend" "$t/sys/class/blktap/$vbd"
+    path=none run left "$vbd"
+    expect_success
+    nothing_left
 }
 
 case_wrong_calls() {
