@@ -47,6 +47,19 @@ class Queue:
     def names(self):
         return self.path.read_text().split()
 
+    def put_back(self, name):
+        """Lets another host run it. False if that was done before: once is enough."""
+        with open(f"{self.path}-again", "a+") as again:
+            fcntl.flock(again, fcntl.LOCK_EX)
+            again.seek(0)
+            if name in again.read().split():
+                return False
+            again.write(f"{name}\n")
+        with open(self.path, "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(f"{name}\n")
+        return True
+
     def take(self):
         """Removes the first and returns its name; None when there is none."""
         with open(self.path, "r+") as file:

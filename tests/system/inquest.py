@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Asks a nested host that says nothing any more where it is, before it is ended."""
+"""Asks a nested host that says nothing any more where it is, before it is ended.
+
+Xen answers to keys on its console whatever its domains do. If it does not, or if only the keys make
+the host go on, it is the emulated machine that has stopped, and no case can tell anything.
+"""
 import os
 import re
 import socket
@@ -26,23 +30,25 @@ def qemu_options():
 
 
 def hold(qemu, out):
-    """Yields lines that tell where the host is; all that it says is in qemu.log and console.log.
+    """Whether the machine itself has stopped, and lines that tell where it is.
 
-    `out` is QEMU's working directory. The registers come first: the keys interrupt the host, which
-    may be what it waits for.
+    `out` is QEMU's working directory; there, qemu.log and console.log hold all that was said. The
+    registers come first: the keys interrupt the host, which may be what it waits for.
     """
+    lines = []
     try:
-        yield from registers(qemu, out / "qemu.log")
+        lines += registers(qemu, out / "qemu.log")
         before = (out / "progress").stat().st_size
         said = press_keys(out, [SWITCH, *XEN_KEYS, SWITCH, *DOM0_KEYS])
-        yield from [line for line in said.splitlines() if TELLING.search(line)][:LINES_MAX]
-        yield from processes(press_keys(out, [TASKS_KEY]))
-        if not said:
-            yield "Xen does not answer on its console"
-        elif (out / "progress").stat().st_size != before:
-            yield "it went on when its console was used: an interrupt had been lost"
+        lines += [line for line in said.splitlines() if TELLING.search(line)][:LINES_MAX]
+        lines += processes(press_keys(out, [TASKS_KEY]))
+        if (out / "progress").stat().st_size != before:
+            return True, [*lines, "it went on when its console was used: an interrupt was lost"]
+        if "(XEN)" not in said:
+            return True, [*lines, "Xen does not answer on its console"]
     except OSError as error: # QEMU has ended meanwhile
-        yield f"it cannot be asked: {error}"
+        lines.append(f"it cannot be asked: {error}")
+    return False, lines
 
 
 def registers(qemu, log):
