@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Asks a nested host that says nothing any more where it is, before it is ended.
 
-Xen answers to keys on its console whatever its domains do. If it does not, or if only the keys make
-the host go on, it is the emulated machine that has stopped, and no case can tell anything.
+Xen answers to keys on its console whatever its domains do. If it does not, it is the emulated
+machine that has stopped, and no case can tell anything.
 """
 import os
 import re
@@ -42,9 +42,9 @@ def hold(qemu, out):
         said = press_keys(out, [SWITCH, *XEN_KEYS, SWITCH, *DOM0_KEYS])
         lines += [line for line in said.splitlines() if TELLING.search(line)][:LINES_MAX]
         lines += processes(press_keys(out, [TASKS_KEY]))
-        if (out / "progress").stat().st_size != before:
-            return True, [*lines, "it went on when its console was used: an interrupt was lost"]
-        if "(XEN)" not in said:
+        if (out / "progress").stat().st_size != before: # had it waited for any interrupt?
+            lines.append("it has gone on since its console was used")
+        elif "(XEN)" not in said:
             return True, [*lines, "Xen does not answer on its console"]
     except OSError as error: # QEMU has ended meanwhile
         lines.append(f"it cannot be asked: {error}")
@@ -93,7 +93,10 @@ def until_quiet(console):
     console.settimeout(2)
     while time.monotonic() < end:
         try:
-            said += console.recv(65536)
+            more = console.recv(65536)
         except TimeoutError:
             break
+        if not more: # QEMU has ended
+            break
+        said += more
     return said
