@@ -70,7 +70,7 @@ rm "$t"/sys/bus/xen-backend/devices/vbd-3-51712/driver
 END
     run add
     expect_attached
-    grep -q '^stop --no-block' "$t/systemctl.log"
+    grep -q '^kill --kill-whom=main --signal=TERM' "$t/systemctl.log"
     grep -qx 'modprobe: inactive, 0 files' "$t/log"
 }
 

@@ -53,7 +53,7 @@ case $* in
     grep -qsx active "$t/unit/ActiveState" || echo 4711 >"$t/pid"
     unit_is active
     [[ ! -e $t/pid ]] || cp "$t/pid" "$t"/sys/class/blktap/*/tapdisk_pid 2>/dev/null || : ;;
-"stop --no-block "*) [[ -e $t/deaf ]] || unit_is inactive ;;
+"kill --kill-whom=main --signal=TERM "*) [[ -e $t/deaf ]] || unit_is inactive ;;
 "kill --signal=KILL "*) [[ -e $t/undead ]] || unit_is failed ;;
 "reset-failed "*) sed -i s/failed/inactive/ "$t/unit/ActiveState" 2>/dev/null
 esac
