@@ -31,6 +31,9 @@ int print(const std::string& text) {
 int list(const Places& places, bool json) {
   const auto vbds = list_vbds(places);
   if (!vbds) return fail(vbds.error());
+  if (vbds->empty() && !module_is_loaded(places))
+    std::fputs("tap-ctl: no disks; those of tap:zc: need the module blktap, which is not loaded\n",
+               stderr);
   return print(json ? list_as_json(*vbds) : list_as_table(*vbds));
 }
 

@@ -117,13 +117,18 @@ Result<std::vector<VbdView>> list_vbds(const Places& places) {
     vbds.push_back({name, read_values(entry.path()), image_of(places, name)});
   }
   add_without_module(places, vbds);
-  if (error && vbds.empty())
-    return Error{ENODEV, "the module blktap is not loaded (try: modprobe blktap)"};
+  if (error && error != std::errc::no_such_file_or_directory)
+    return system_error(places.class_directory, error.value());
   std::sort(vbds.begin(), vbds.end(), [](const VbdView& a, const VbdView& b) {
     return std::pair{number(a.attributes, "domid"), number(a.attributes, "devid")} <
            std::pair{number(b.attributes, "domid"), number(b.attributes, "devid")};
   });
   return vbds;
+}
+
+bool module_is_loaded(const Places& places) {
+  std::error_code ignored;
+  return fs::exists(places.class_directory, ignored);
 }
 
 Result<std::map<std::string, std::string>> read_statistics(const Places& places,

@@ -25,8 +25,9 @@ struct VbdView {
   std::string image;                              // as its tapdisk was told
 };
 
-// In order of domain and device. Error: there is none, and the module is not loaded.
+// In order of domain and device; without the module, those that do not need it.
 Result<std::vector<VbdView>> list_vbds(const Places& places);
+bool module_is_loaded(const Places& places);
 
 // The module's counters of one vbd; none, if it is served without it. Error: there is no such vbd.
 Result<std::map<std::string, std::string>> read_statistics(const Places& places,

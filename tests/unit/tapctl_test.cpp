@@ -40,10 +40,19 @@ class TapCtlTest : public ::testing::Test {
   Places places{directory.path() / "class", directory.path() / "run"};
 };
 
-TEST_F(TapCtlTest, WithoutTheModuleItSaysSo) {
+TEST_F(TapCtlTest, WithoutTheModuleTheListIsEmpty) {
+  const auto vbds = list_vbds(places);
+  ASSERT_TRUE(vbds) << vbds.error().what;
+  EXPECT_EQ(nlohmann::json::parse(list_as_json(*vbds)), nlohmann::json::array());
+  EXPECT_FALSE(module_is_loaded(places));
+  EXPECT_FALSE(read_statistics(places, "vbd-1-51712"));
+}
+
+TEST_F(TapCtlTest, WhatCannotBeListedIsAnError) {
+  directory.text("class", "no directory");
   const auto vbds = list_vbds(places);
   ASSERT_FALSE(vbds);
-  EXPECT_THAT(vbds.error().what, HasSubstr("not loaded"));
+  EXPECT_THAT(vbds.error().what, HasSubstr(places.class_directory));
 }
 
 TEST_F(TapCtlTest, ListsInOrderOfDomainAndDevice) {
