@@ -54,6 +54,8 @@ struct blktap_vbd {
 	struct delayed_work work;        /* of xenbus.c                                */
 	u64 generation;                  /* attaches of queue 0 so far                 */
 	pid_t tapdisk_pid;
+	bool writes_fail;                /* the frontend knows of a flush that failed  */
+	u64 unsynced;                    /* generation of the tapdisk that could not; 0: none */
 	u32 disk_flags;
 	u32 physical_sector_size;
 	u32 discard_granularity;
@@ -69,6 +71,16 @@ struct blktap_vbd {
 	struct blktap_queue *queues;
 	struct blktap_stats __percpu *stats;
 };
+
+/*
+ * Whether the request would change the disk, and must not: the frontend may have
+ * stopped to ask for flushes, so nothing would make it durable.
+ */
+static inline bool blktap_vbd_refuses(const struct blktap_vbd *vbd,
+				      const struct blkif_request *request)
+{
+	return READ_ONCE(vbd->writes_fail) && blkif_op_writes(request->op);
+}
 
 /* Whether this is a PVH or HVM domain, or on Arm: user_page.c. Else it is PV: user_pte.c. */
 static inline bool blktap_is_auto_translated(void)

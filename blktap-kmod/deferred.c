@@ -30,7 +30,7 @@ void blktap_deferred_refuse(struct blktap_queue *queue)
 	struct blktap_slot *next;
 
 	list_for_each_entry_safe(slot, next, &queue->deferred, node) {
-		slot->status = BLKIF_RSP_ERROR;
+		slot->status = blkif_status(slot->request.op, -EIO);
 		blktap_queue_answer(queue, slot);
 	}
 	queue->deferred_until = 0;

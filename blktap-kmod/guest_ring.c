@@ -193,6 +193,8 @@ static void judge_segments(struct blktap_queue *queue, struct blktap_slot *slot)
 	}
 	count_request(vbd, &slot->request);
 	slot->arrival = queue->arrivals++;
+	if (blktap_vbd_refuses(vbd, &slot->request))
+		slot->status = blkif_status(slot->request.op, -EIO);
 	trace_blktap_take(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			  slot->request.sector, slot->request.bytes, 0);
 }

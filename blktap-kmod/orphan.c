@@ -41,7 +41,8 @@ static void refuse_requests(struct blktap_queue *queue)
 	int n = blktap_guest_take(queue, &taken);
 
 	list_for_each_entry_safe(slot, next, &taken, node) {
-		slot->status = BLKIF_RSP_ERROR;
+		if (slot->status == BLKIF_RSP_OKAY)
+			slot->status = blkif_status(slot->request.op, -EIO);
 		blktap_queue_answer(queue, slot);
 	}
 	if (n < 0)

@@ -103,11 +103,31 @@ void blktap_queue_leave(struct blktap_queue *queue)
 		blktap_xenbus_kick(queue->vbd);
 }
 
-/* Answers the guest and frees the slot, which is in some list and has no page mapped. */
+/* The guest is about to be told that a flush has failed, and Linux never asks for another. */
+static void stop_writes(struct blktap_queue *queue)
+{
+	struct blktap_vbd *vbd = queue->vbd;
+
+	if (READ_ONCE(vbd->writes_fail) || !queue->guest.sring)
+		return;
+	WRITE_ONCE(vbd->writes_fail, true);
+	/* Of one that leaves, nobody waits for more. */
+	if (queue->taking)
+		dev_err_ratelimited(&vbd->dev, "a flush of the guest failed: its writes fail, too, until the disk is detached and attached again\n");
+}
+
+/*
+ * Answers the guest and frees the slot, which is in some list and has no page
+ * mapped. After a failed flush, nothing that changes the disk succeeds any more.
+ */
 void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 {
 	struct blktap_vbd *vbd = queue->vbd;
 
+	if (slot->status == BLKIF_RSP_SYNC_ERROR)
+		stop_writes(queue);
+	else if (slot->status == BLKIF_RSP_OKAY && blktap_vbd_refuses(vbd, &slot->request))
+		slot->status = blkif_status(slot->request.op, -EIO);
 	if (slot->status == BLKIF_RSP_OKAY)
 		count_bytes(vbd, slot);
 	blktap_guest_answer(queue, &slot->request, slot->status);
@@ -192,7 +212,7 @@ static void fail_requests(struct blktap_queue *queue, struct list_head *slots)
 	struct blktap_slot *slot;
 
 	list_for_each_entry(slot, slots, node)
-		slot->status = BLKIF_RSP_ERROR;
+		slot->status = blkif_status(slot->request.op, -EIO);
 	list_splice_tail_init(slots, &queue->done);
 }
 
@@ -210,7 +230,7 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 			continue;
 		slot_revoke(&queue->states[i]);
 		queue->offered--;
-		slot->status = BLKIF_RSP_ERROR;
+		slot->status = blkif_status(slot->request.op, -EIO);
 		list_add_tail(&slot->node, &queue->done);
 	}
 	blktap_queue_finish(queue);

@@ -187,10 +187,9 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 		blktap_submit_ask(queue, slot, cmd->fd, cmd->offset, starts);
 		return;
 	}
-	if (cmd->result == -EOPNOTSUPP)
-		slot->status = BLKIF_RSP_EOPNOTSUPP;
-	else if (cmd->result)
-		slot->status = BLKIF_RSP_ERROR;
+	slot->status = blkif_status(slot->request.op, cmd->result);
+	if (slot->status == BLKIF_RSP_SYNC_ERROR)
+		WRITE_ONCE(vbd->unsynced, READ_ONCE(vbd->generation));
 	list_add_tail(&slot->node, &queue->done);
 }
 

@@ -53,6 +53,7 @@ SHOW(tapdisk_pid, "%d", READ_ONCE(vbd->tapdisk_pid));
 SHOW(generation, "%llu", READ_ONCE(vbd->generation));
 SHOW(sectors, "%llu", READ_ONCE(vbd->disk.sectors));
 SHOW(sector_size, "%u", READ_ONCE(vbd->disk.sector_size));
+SHOW(writes_fail, "%d", READ_ONCE(vbd->writes_fail));
 SHOW(in_flight, "%u", in_flight(vbd));
 SHOW(queues, "%u", READ_ONCE(vbd->nr_connected));
 SHOW(max_queues, "%u", vbd->nr_queues);
@@ -63,6 +64,7 @@ static struct attribute *vbd_attributes[] = {
 	&dev_attr_attached.attr,    &dev_attr_tapdisk_pid.attr, &dev_attr_generation.attr,
 	&dev_attr_sectors.attr,     &dev_attr_sector_size.attr, &dev_attr_in_flight.attr,
 	&dev_attr_queues.attr,      &dev_attr_max_queues.attr, &dev_attr_extents.attr,
+	&dev_attr_writes_fail.attr,
 	NULL
 };
 

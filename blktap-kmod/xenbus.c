@@ -125,6 +125,8 @@ void blktap_xenbus_connect(struct blktap_vbd *vbd)
 		return;
 	}
 
+	/* This frontend asks for flushes, but this tapdisk may be the one whose flushes fail. */
+	WRITE_ONCE(vbd->writes_fail, vbd->unsynced == vbd->generation);
 	err = connect_rings(vbd, keys);
 	WRITE_ONCE(vbd->nr_connected, keys->queues);
 	kfree(keys);

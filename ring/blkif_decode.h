@@ -73,6 +73,32 @@ static inline __s16 blkif_refusal(enum blkif_verdict verdict)
 	return verdict == BLKIF_UNKNOWN_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
 }
 
+static inline bool blkif_op_syncs(__u8 op)
+{
+	return op == BLKIF_OP_FLUSH_DISKCACHE || op == BLKIF_OP_WRITE_BARRIER;
+}
+
+/*
+ * The status that the guest gets for a valid request that has ended with
+ * `result`: 0, or a negative errno.
+ *
+ * Frontends make more of the two failures of blkif.h than that a request has
+ * failed. To Linux' blkfront either, of a flush without data, means that there
+ * are no flushes: it tells its caller that all went well. Windows' xenvbd makes a
+ * success of EOPNOTSUPP, whatever was asked for. All frontends take any other
+ * negative status as an I/O error, so that is what a failed flush or barrier
+ * gets; and EOPNOTSUPP says only that a discard, which is a hint, had no effect.
+ */
+static inline __s16 blkif_status(__u8 op, int result)
+{
+	if (!result)
+		return BLKIF_RSP_OKAY;
+	if (blkif_op_syncs(op))
+		return BLKIF_RSP_SYNC_ERROR;
+	return op == BLKIF_OP_DISCARD && result == -EOPNOTSUPP ? BLKIF_RSP_EOPNOTSUPP :
+								 BLKIF_RSP_ERROR;
+}
+
 static inline const void *blkif_entry_at(const struct blkif_abi *abi,
 					 const struct blkif_sring *ring, __u32 position)
 {

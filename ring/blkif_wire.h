@@ -24,11 +24,12 @@ enum blkif_op {
 	BLKIF_OP_INDIRECT = 6,
 };
 
-/* Answers (blkif.h BLKIF_RSP_*). */
+/* Answers (blkif.h BLKIF_RSP_*, but for the last). */
 enum blkif_rsp {
 	BLKIF_RSP_OKAY = 0,
 	BLKIF_RSP_ERROR = -1,
 	BLKIF_RSP_EOPNOTSUPP = -2,
+	BLKIF_RSP_SYNC_ERROR = -5, /* to a flush or barrier: blkif_status() */
 };
 
 #define BLKIF_SEGS_PER_REQUEST 11

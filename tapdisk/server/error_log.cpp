@@ -20,7 +20,7 @@ std::string describe(const ImageOp& op) {
       return fmt::format("discarding {} bytes at byte {}", op.bytes, op.sector * kSectorSize);
     case ImageVerb::kSync: break;
   }
-  return "flushing (every flush fails from now on)";
+  return "flushing (every flush and write fails from now on)";
 }
 
 }  // namespace

@@ -21,11 +21,6 @@ RequestVerb verb_of(const blkif_request& request) noexcept {
   }
 }
 
-std::int16_t status_of(int result) noexcept {
-  if (result == 0) return BLKIF_RSP_OKAY;
-  return result == -EOPNOTSUPP ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR;
-}
-
 }  // namespace
 
 GrantQueue::GrantQueue(xengntdev_handle* grants, PagePool pool, const blkif_disk& disk,
@@ -191,7 +186,7 @@ void GrantQueue::hand_over() noexcept {
   std::array<std::int16_t, kSlotsMax> status{};
   for (const Reply& reply : replies_) {
     const Taken& taken = taken_[reply.slot];
-    status[reply.slot] = status_of(reply.result);
+    status[reply.slot] = blkif_status(taken.request.op, reply.result);
     if (taken.connection == connection_ && taken.request.op == BLKIF_OP_READ && reply.result == 0)
       add_copies(reply.slot);
   }

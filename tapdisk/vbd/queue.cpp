@@ -30,7 +30,7 @@ void Queue::on(const DataDone& event, Actions& actions) noexcept {
   if (barrier_ == slot && event.result == 0)
     want_sync(slot, Stage::kSyncAfter, actions);
   else
-    answer(slot, event.result, actions);
+    answer(slot, event.result || !changes_disk(slot) ? event.result : sync_error_, actions);
 }
 
 void Queue::on(const SyncDone& event, Actions& actions) noexcept {
@@ -52,9 +52,14 @@ void Queue::on(const Drain&, Actions&) noexcept { draining_ = true; }
 void Queue::admit(Slot slot, Actions& actions) noexcept {
   running_++;
   switch (request(slot).verb) {
-    case RequestVerb::kRead:
     case RequestVerb::kWrite:
     case RequestVerb::kDiscard:
+      if (sync_error_) {
+        answer(slot, sync_error_, actions);
+        break;
+      }
+      [[fallthrough]];
+    case RequestVerb::kRead:
       start_data(slot, actions);
       break;
     case RequestVerb::kFlush:

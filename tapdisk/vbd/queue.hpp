@@ -17,7 +17,9 @@
 // one need not cover what was answered after it started.
 //
 // After a failed sync nobody knows what is on stable storage (the kernel may have dropped what it
-// could not write, and would report the next sync as good), so from then on every flush fails.
+// could not write, and would report the next sync as good), so from then on every flush fails. So
+// does whatever changes the disk, also what is under way: Linux' blkfront does not ask for a flush
+// again, so a write that succeeds would pass for one that lasts. Reads go on.
 #pragma once
 
 #include <array>
@@ -86,6 +88,9 @@ class Queue {
   void on(const SyncDone& event, Actions& actions) noexcept;
   void on(const Drain& event, Actions& actions) noexcept;
 
+  bool changes_disk(Slot slot) const noexcept {
+    return request(slot).verb != RequestVerb::kRead;
+  }
   void admit(Slot slot, Actions& actions) noexcept;
   void want_sync(Slot slot, Stage stage, Actions& actions) noexcept;
   void start_sync(const Slots& slots, Actions& actions) noexcept;

@@ -244,6 +244,29 @@ TEST_P(Decode, OnlyAnUnknownOperationIsAnsweredAsSuch)
                   v == BLKIF_UNKNOWN_OPERATION ? BLKIF_RSP_EOPNOTSUPP : BLKIF_RSP_ERROR);
 }
 
+// ERROR (-1) and EOPNOTSUPP (-2) of a flush are a success to Linux' blkfront, and EOPNOTSUPP of
+// anything is one to Windows' xenvbd.
+TEST(Status, NoFailureIsTakenForASuccess)
+{
+    for (const std::uint8_t op : {BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER}) {
+        EXPECT_EQ(blkif_status(op, 0), BLKIF_RSP_OKAY);
+        for (int error = 1; error <= 4095; error++)
+            ASSERT_LT(blkif_status(op, -error), BLKIF_RSP_EOPNOTSUPP) << +op << " " << error;
+    }
+    for (const std::uint8_t op : {BLKIF_OP_READ, BLKIF_OP_WRITE}) {
+        EXPECT_EQ(blkif_status(op, 0), BLKIF_RSP_OKAY);
+        for (int error = 1; error <= 4095; error++)
+            ASSERT_EQ(blkif_status(op, -error), BLKIF_RSP_ERROR) << +op << " " << error;
+    }
+}
+
+TEST(Status, ADiscardMayTurnOutNotToBeSupported)
+{
+    EXPECT_EQ(blkif_status(BLKIF_OP_DISCARD, 0), BLKIF_RSP_OKAY);
+    EXPECT_EQ(blkif_status(BLKIF_OP_DISCARD, -EOPNOTSUPP), BLKIF_RSP_EOPNOTSUPP);
+    EXPECT_EQ(blkif_status(BLKIF_OP_DISCARD, -EIO), BLKIF_RSP_ERROR);
+}
+
 TEST_P(Decode, AResponseIsWhatTheGuestExpectsAndLeaksNothing)
 {
     for (std::uint32_t position = 0; position < 32; position++) {

@@ -109,6 +109,7 @@ class QueueSim {
   void on(const StartData& action) {
     Life& life = lives_[action.slot];
     ASSERT_TRUE(life.owed && life.has_data && !life.data_running);
+    ASSERT_FALSE(sync_failed_ && life.verb != RequestVerb::kRead);
     // Nothing overtakes a barrier, and a barrier overtakes nothing.
     for (const Life& other : lives_) {
       if (!other.owed || &other == &life) continue;
@@ -135,11 +136,10 @@ class QueueSim {
     ASSERT_TRUE(life.owed && !life.data_running);
     life.owed = false;
     if (action.reply.result) return;
+    ASSERT_FALSE(sync_failed_ && life.verb != RequestVerb::kRead);
     ASSERT_EQ(life.data_done, life.has_data);
     if (life.verb == RequestVerb::kFlush || life.verb == RequestVerb::kBarrier) {
       ASSERT_TRUE(is_durable(life.before));
-      const bool ends_with_sync = !life.has_data || life.verb == RequestVerb::kBarrier;
-      ASSERT_FALSE(ends_with_sync && sync_failed_);
     }
     if (life.verb == RequestVerb::kBarrier && life.has_data) {
       ASSERT_TRUE(durable_.contains(life.order));

@@ -38,7 +38,8 @@ TEST_F(ErrorLogTest, TheFirstOfEachKindIsSaid) {
               ElementsAre("/a: reading 512 bytes at byte 4096: Input/output error",
                           "/a: writing 512 bytes at byte 4096: Input/output error",
                           "/a: writing 512 bytes at byte 4096: No space left on device",
-                          "/a: flushing (every flush fails from now on): Input/output error",
+                          "/a: flushing (every flush and write fails from now on): "
+                          "Input/output error",
                           "/a: discarding 512 bytes at byte 4096: Operation not supported"));
 }
 

@@ -223,6 +223,19 @@ TEST_F(GrantQueueTest, AFailureCopiesNothing) {
   EXPECT_EQ(counters.bytes_copied.get(), 0u);
 }
 
+TEST_F(GrantQueueTest, AFailedFlushIsNotWhatAGuestTakesForNone) {
+  connect();
+  for (const std::uint8_t op : {BLKIF_OP_FLUSH_DISKCACHE, BLKIF_OP_WRITE_BARRIER})
+    for (const int result : {-EIO, -EOPNOTSUPP}) {
+      frontends[0].send(request(op, 1, 0));
+      answer(take().at(0), result);
+      EXPECT_EQ(frontends[0].status(), BLKIF_RSP_SYNC_ERROR);
+    }
+  frontends[0].send(request(BLKIF_OP_WRITE, 2, 1));
+  answer(take().at(0), -EOPNOTSUPP);
+  EXPECT_EQ(frontends[0].status(), BLKIF_RSP_ERROR);
+}
+
 TEST_F(GrantQueueTest, AGrantThatIsNoneFailsItsRequestOnly) {
   connect();
   auto bad = request(BLKIF_OP_WRITE, 1, 2);

@@ -121,7 +121,36 @@ TEST_F(QueueTest, AfterAFailedSyncEveryFlushFails) {
   EXPECT_THAT(synced(-EIO), ElementsAre(error(0, -EIO), error(1, -EIO)));
   EXPECT_THAT(flush(2), ElementsAre(error(2, -EIO)));
   EXPECT_THAT(barrier(3), ElementsAre(error(3, -EIO)));
-  EXPECT_THAT(write(4), ElementsAre(StartData{4}));
+}
+
+TEST_F(QueueTest, AfterAFailedSyncNothingChangesTheDisk) {
+  flush(0);
+  synced(-EIO);
+  EXPECT_THAT(write(1), ElementsAre(error(1, -EIO)));
+  EXPECT_THAT(arrive(RequestVerb::kDiscard, 2), ElementsAre(error(2, -EIO)));
+  EXPECT_THAT(read(3), ElementsAre(StartData{3}));
+  EXPECT_THAT(done(3), ElementsAre(ok(3)));
+}
+
+TEST_F(QueueTest, WhatIsUnderWayWhenASyncFailsFailsToo) {
+  write(0);
+  arrive(RequestVerb::kDiscard, 1);
+  read(2);
+  arrive(RequestVerb::kFlush, 3);
+  EXPECT_THAT(synced(), ElementsAre(StartData{3}));
+  flush(4);
+  EXPECT_THAT(synced(-EIO), ElementsAre(error(4, -EIO)));
+  EXPECT_THAT(done(0), ElementsAre(error(0, -EIO)));
+  EXPECT_THAT(done(1, -ENOSPC), ElementsAre(error(1, -ENOSPC)));
+  EXPECT_THAT(done(2), ElementsAre(ok(2)));
+  EXPECT_THAT(done(3), ElementsAre(error(3, -EIO)));
+}
+
+TEST_F(QueueTest, WritesHeldByABarrierFailWhenItsSyncDoes) {
+  barrier(0);
+  write(1);
+  read(2);
+  EXPECT_THAT(synced(-EIO), ElementsAre(error(0, -EIO), error(1, -EIO), StartData{2}));
 }
 
 TEST_F(QueueTest, ABarrierWaitsForEverythingBefore) {
