@@ -257,6 +257,9 @@ void blktap_worker_kick(struct blktap_queue *queue);           /* any context   
 void blktap_worker_quit(struct blktap_queue *queue);
 void blktap_collect_begin(struct blktap_queue *queue);         /* any context     */
 void blktap_collect_end(struct blktap_queue *queue);
+void blktap_collect_pause(struct blktap_queue *queue);
+void blktap_collect_resume(struct blktap_queue *queue);
+void blktap_collect_wanted(struct blktap_queue *queue);
 /* no lock held */
 void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slots);
 

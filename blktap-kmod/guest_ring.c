@@ -172,6 +172,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 	slot->status = BLKIF_RSP_OKAY;
 	slot->submitted = false;
 	slot->bounced = false;
+	slot->lingers = false;
 	queue->states[slot->index].owner = SLOT_KERNEL;
 	list_move_tail(&slot->node, taken);
 	queue->in_use++;

@@ -145,15 +145,21 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	blktap_queue_leave(queue);
 }
 
-/* Whether the slot's pages are free, or become so before `deadline`, which the first wait sets. */
-static bool settled(const struct blktap_queue *queue, const struct blktap_slot *slot,
-		    ktime_t *deadline)
+/*
+ * Whether the slot's pages are free, or become so before `deadline`, which the
+ * first wait sets. A slot is waited for once, and after that only looked at.
+ */
+static bool settled(struct blktap_queue *queue, struct blktap_slot *slot, ktime_t *deadline)
 {
 	while (blktap_grant_referenced(queue, slot)) {
-		if (!*deadline)
-			*deadline = ktime_add_us(ktime_get(), SETTLE_US);
-		else if (ktime_after(ktime_get(), *deadline))
+		if (slot->lingers)
 			return false;
+		if (!*deadline) {
+			*deadline = ktime_add_us(ktime_get(), SETTLE_US);
+		} else if (ktime_after(ktime_get(), *deadline)) {
+			slot->lingers = true;
+			blktap_count(queue->vbd, busy_waits, 1);
+		}
 		cpu_relax();
 	}
 	return true;
@@ -169,10 +175,8 @@ static void finish_done(struct blktap_queue *queue)
 	if (!blktap_window_revoke(queue, &queue->done))
 		return;
 	list_for_each_entry_safe(slot, next, &queue->done, node) {
-		if (settled(queue, slot, &deadline))
-			continue;
-		list_move_tail(&slot->node, &busy);
-		blktap_count(queue->vbd, busy_waits, 1);
+		if (!settled(queue, slot, &deadline))
+			list_move_tail(&slot->node, &busy);
 	}
 	blktap_copy_out(queue, &queue->done);
 	blktap_grant_unmap(queue, &queue->done);

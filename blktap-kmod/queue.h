@@ -130,6 +130,7 @@ struct blktap_slot {
 	bool copied;                     /* its data goes through pages of copy.c              */
 	bool submitted;                  /* all its I/O was the module's own, and has ended    */
 	bool bounced;                    /* the module has tried, and tapdisk has to           */
+	bool lingers;                    /* done, but in use for longer than one waits         */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
@@ -271,6 +272,7 @@ struct blktap_queue {
 	bool pending;                    /* there is a reason to call RUN              */
 	struct llist_head completed;     /* slots whose I/O has ended                  */
 	atomic_t collectors;             /* are at it, and look again for what has ended */
+	atomic_t sleepers;               /* of these, in the submission of the next     */
 	struct blktap_delegation *guess; /* the extent used last                       */
 	unsigned long guessed_at;        /* vbd.withdrawals then: valid until it changes */
 	struct kthread_work submit_work; /* worker.c                                   */

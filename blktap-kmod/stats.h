@@ -45,7 +45,7 @@
 	X(polls_found)        /* looks at a ring for a while: a request came,   */ \
 	X(polls_missed)       /* nothing did                                    */ \
 	X(tapdisk_wakeups)                                                        \
-	X(busy_waits)         /* finished requests with pages still in use      */ \
+	X(busy_waits)         /* finished requests with pages in use for longer */ \
 	X(window_faults)
 
 enum blktap_stat {

@@ -28,13 +28,8 @@ static void finished(struct blktap_slot *slot, long moved)
 
 	rcu_read_lock();
 	slot->moved = moved;
-	/* The first wakes whoever collects, unless somebody is at it and looks again. */
-	if (llist_add(&slot->completed, &queue->completed) && !atomic_read(&queue->collectors)) {
-		if (READ_ONCE(queue->owner))
-			blktap_worker_kick(queue);
-		else
-			blktap_orphan_kick(queue);
-	}
+	if (llist_add(&slot->completed, &queue->completed))
+		blktap_collect_wanted(queue);
 	rcu_read_unlock();
 }
 
@@ -150,24 +145,42 @@ static void start_one(struct blktap_slot *slot)
 		start_iocb(slot, pieces, write);
 }
 
+/* In the plug of a task that starts I/O, which goes to sleep, or has started all. */
+static void on_unplug(struct blk_plug_cb *watch, bool sleeps)
+{
+	if (!sleeps)
+		return;
+	blktap_collect_pause(watch->data);
+	watch->data = NULL;
+}
+
 /* Starts the I/O of all `slots`, which are nobody else's, and empties the list. No lock is held. */
 void blktap_submit(struct list_head *slots)
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
+	struct blktap_queue *queue;
+	struct blk_plug_cb watch;
 	struct blk_plug plug;
 	unsigned int flags;
 
 	if (list_empty(slots))
 		return;
+	queue = list_first_entry(slots, struct blktap_slot, node)->queue;
+	watch = (struct blk_plug_cb){ .callback = on_unplug, .data = queue };
 	/* Memory must not be freed by writing to the disk that is waited for. */
 	flags = memalloc_noio_save();
 	blk_start_plug(&plug);
+	/* Who sleeps for a device does not collect what others have done. */
+	if (current->plug == &plug)
+		list_add(&watch.list, &plug.cb_list);
 	/* From its start on a slot may be collected and be used again, its node included. */
 	list_for_each_entry_safe(slot, next, slots, node)
 		start_one(slot);
 	INIT_LIST_HEAD(slots);
 	blk_finish_plug(&plug);
+	if (!watch.data)
+		blktap_collect_resume(queue);
 	memalloc_noio_restore(flags);
 }
 

@@ -83,6 +83,33 @@ void blktap_collect_end(struct blktap_queue *queue)
 		blktap_worker_kick(queue);
 }
 
+/*
+ * Whoever collects is about to sleep for I/O that it starts, for as long as the
+ * device likes. Until it resumes, the orphans' worker does it. Any context.
+ */
+void blktap_collect_pause(struct blktap_queue *queue)
+{
+	atomic_inc(&queue->sleepers);
+	smp_mb__after_atomic();
+	if (!llist_empty(&queue->completed))
+		blktap_orphan_kick(queue);
+}
+
+/* It looks what has ended before it rests. */
+void blktap_collect_resume(struct blktap_queue *queue)
+{
+	atomic_dec(&queue->sleepers);
+}
+
+/* The first I/O has ended after what was collected before. Any context. */
+void blktap_collect_wanted(struct blktap_queue *queue)
+{
+	if (!READ_ONCE(queue->owner) || atomic_read(&queue->sleepers))
+		blktap_orphan_kick(queue);
+	else if (!atomic_read(&queue->collectors))
+		blktap_worker_kick(queue);
+}
+
 /* blktap_submit() by tapdisk, which collects at once what has ended by then. */
 void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slots)
 {

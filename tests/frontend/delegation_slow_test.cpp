@@ -100,6 +100,37 @@ TEST_F(SlowDelegation, OtherRequestsNeedNotWait)
         EXPECT_EQ(answer(), BLKIF_RSP_OKAY);
 }
 
+// The device has no tags left, and whoever starts the I/O sleeps for one.
+TEST_F(SlowDelegation, WhatHasEndedIsAnsweredWhileTheRestWaitsForTheDevice)
+{
+    constexpr std::uint64_t kSlowSectors = Seat::kSectors / 2;
+    std::ofstream(path, std::ios::binary) << std::string(Seat::kSectors * 512, '\0');
+    const File fast(path, O_RDWR | O_DIRECT);
+    fsync(fast.fd());
+    posix_fadvise(fast.fd(), 0, 0, POSIX_FADV_DONTNEED);
+    ASSERT_EQ(withdraw(seat->fd(), 0, ~0ull), 0);
+    ASSERT_EQ(delegate(seat->fd(), extent(file->fd(), 0, kSlowSectors)), 0);
+    ASSERT_EQ(delegate(seat->fd(), extent(fast.fd(), kSlowSectors, kSlowSectors)), 0);
+    ASSERT_TRUE(frontend->reopen(Shape{.abi = guest::Abi::native, .order = 3}));
+
+    constexpr std::uint64_t kFast = 77;
+    guest::Request first = request(BLKIF_OP_READ, kSlowSectors, pages, 0, 1);
+    first.id = kFast;
+    frontend->put(first);
+    // More than a device of one queue has tags; none beside another, which would make them one.
+    for (std::uint64_t i = 0; i < 200; i++)
+        put(BLKIF_OP_READ, i * 16, 1);
+    frontend->push();
+    const auto answered = frontend->wait();
+    ASSERT_TRUE(answered);
+    EXPECT_EQ(answered->id, kFast);
+    EXPECT_FALSE(frontend->take()) << "it has waited for the others";
+    EXPECT_EQ(frontend->wait_all().size(), 200u);
+    EXPECT_EQ(vbd.counters().at("requests_bounced"), 0u);
+    EXPECT_EQ(withdraw(seat->fd(), 0, ~0ull), 0);
+    unlink(path.c_str());
+}
+
 // tapdisk's end is none of the guest's business, as far as the module needs no tapdisk.
 TEST_F(SlowDelegation, FinishesWhatItBeganWhenTapdiskIsGone)
 {
