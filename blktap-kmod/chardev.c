@@ -5,6 +5,7 @@
 #include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
+#include <linux/sched/task.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
@@ -181,6 +182,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	attach->queues = vbd->nr_queues;
 	attach->generation = vbd->generation;
 	attach->disk_flags_out = vbd->disk_flags;
+	queue->tapdisk = get_task_struct(current);
 	WRITE_ONCE(queue->owner, file);
 	/* The guest may have been waiting: the first poll() does not sleep. */
 	WRITE_ONCE(queue->pending, true);

@@ -7,6 +7,7 @@
  * Slots keep owner and generation through it, and a new tapdisk may attach.
  */
 #include <linux/module.h>
+#include <linux/sched/task.h>
 
 #include "blktap.h"
 
@@ -26,6 +27,8 @@ void blktap_orphan_kick(struct blktap_queue *queue)
 void blktap_orphan_detach(struct blktap_queue *queue)
 {
 	WRITE_ONCE(queue->owner, NULL);
+	put_task_struct(queue->tapdisk);
+	queue->tapdisk = NULL;
 	blktap_copy_abandon(queue);
 	blktap_queue_revoke(queue);
 	blktap_queue_forget_tapdisk(queue);

@@ -220,6 +220,7 @@ struct blktap_queue {
 	struct mutex lock;
 	struct mm_struct *locked_mm;     /* whose mmap_lock goes with the lock; or NULL */
 	struct file *owner;              /* the open that is attached; NULL: orphaned  */
+	struct task_struct *tapdisk;     /* the thread that attached it; NULL without owner */
 	bool prefault;
 	bool submits;                    /* tapdisk may answer with BLKTAP_CMD_SUBMIT  */
 	u32 copy_bytes;                  /* of a request, up to which its data is copied */

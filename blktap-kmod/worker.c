@@ -4,6 +4,7 @@
  * tapdisk in its doorbell. The thread also takes what comes to be served without
  * tapdisk off the guest's ring.
  */
+#include <linux/cgroup.h>
 #include <linux/kthread.h>
 
 #include "blktap.h"
@@ -128,10 +129,42 @@ void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slo
 	blktap_collect_end(queue);
 }
 
+/*
+ * What the worker, whose thread this is, starts from here on counts as tapdisk's:
+ * limits of its control groups are limits of the disk. Looked up each time, for
+ * tapdisk may be moved to another group, and is when the first limit is set.
+ * `charged`, whose reference is the thread's, is the group so far. Returns the
+ * one from now on. queue.lock is held.
+ */
+static struct cgroup_subsys_state *charge(const struct blktap_queue *queue,
+					  struct cgroup_subsys_state *charged)
+{
+#ifdef CONFIG_BLK_CGROUP
+	struct cgroup_subsys_state *css;
+	bool same;
+
+	/* Without a tapdisk nothing is started. */
+	if (!queue->tapdisk)
+		return charged;
+	rcu_read_lock();
+	same = task_css(queue->tapdisk, io_cgrp_id) == charged;
+	rcu_read_unlock();
+	if (same)
+		return charged;
+	css = task_get_css(queue->tapdisk, io_cgrp_id);
+	kthread_associate_blkcg(css);
+	css_put(css);
+	return css;
+#else
+	return NULL;
+#endif
+}
+
 /* The worker: all that RUN does, but for what is tapdisk's alone. */
 static void serve(struct kthread_work *work)
 {
 	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
+	struct cgroup_subsys_state *charged = NULL;
 	bool idle = false;
 
 	blktap_count(queue->vbd, worker_runs, 1);
@@ -141,6 +174,8 @@ static void serve(struct kthread_work *work)
 
 		mutex_lock(&queue->lock);
 		idle = !blktap_queue_serve(queue, &starts);
+		if (!list_empty(&starts))
+			charged = charge(queue, charged);
 		mutex_unlock(&queue->lock);
 		blktap_submit(&starts);
 		/* A guest that never rests must not hold up RCU's tasks. */
@@ -148,4 +183,7 @@ static void serve(struct kthread_work *work)
 			cond_resched_tasks_rcu_qs();
 	}
 	blktap_collect_end(queue);
+	/* A thread that sleeps keeps no group. */
+	if (charged)
+		kthread_associate_blkcg(NULL);
 }
