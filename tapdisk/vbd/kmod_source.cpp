@@ -50,6 +50,9 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
 Error refusal(int code) {
   switch (code) {
     case EBUSY: return plain_error("attach", "another tapdisk serves this vbd", code);
+    case ESTALE:
+      return plain_error("attach", "not the disk that the guest has: its size, its sector size, "
+                         "whether it is writable, or what it offers has changed", code);
     case EPROTONOSUPPORT:
       return plain_error("attach", "the loaded module blktap is of another version: with no disk "
                          "in use, modprobe -r blktap && modprobe blktap", code);
@@ -63,9 +66,13 @@ Error refusal(int code) {
   }
 }
 
-// The I/O of a tapdisk that died may have a moment to go.
-constexpr int kAttachTries = 100;
 constexpr auto kAttachPause = std::chrono::milliseconds{100};
+
+// A tapdisk that died may have a moment to go: its I/O, and what its rings of io_uring have open,
+// which the kernel closes after the process is gone.
+constexpr int attach_tries(int code) {
+  return code == EAGAIN ? 100 : code == EBUSY ? 30 : 1;
+}
 
 class KmodSource final : public Source {
  public:
@@ -75,7 +82,7 @@ class KmodSource final : public Source {
   // Gives the number of queues.
   Result<unsigned> attach(blktap_attach attach) {
     for (int tries = 1; ::ioctl(device_.get(), BLKTAP_IOC_ATTACH, &attach); tries++) {
-      if (errno != EAGAIN || tries == kAttachTries) return refusal(errno);
+      if (tries >= attach_tries(errno)) return refusal(errno);
       std::this_thread::sleep_for(kAttachPause);
     }
     if (!layout_is_sound(attach))

@@ -5,8 +5,8 @@
 // back; when all have done so, the vbd goes away (FAKE_END=gone) or stays idle. Anything that the
 // module would refuse, and any wrong byte, ends the process with a message.
 //
-// FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0); FAKE_RUN_ERRNO is what that
-// queue's doorbell says once all queues have rung it.
+// FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
+// FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -68,6 +68,7 @@ std::atomic<unsigned> finished{0};
 struct Device {
   int fd = -1;
   unsigned queue = 0;
+  unsigned refused = 0;
   bool has_rung = false;
   bool has_finished = false;
   char* descriptors = nullptr;
@@ -195,7 +196,8 @@ struct Device {
   int attach(blktap_attach& a) {
     queue = a.queue;
     require(queue == attached && queue < queues_of_vbd(), "attached out of turn");
-    if (fails("FAKE_ATTACH_ERRNO")) {
+    if (fails("FAKE_ATTACH_ERRNO") &&
+        (!std::getenv("FAKE_REFUSALS") || refused++ < from_environment("FAKE_REFUSALS"))) {
       errno = static_cast<int>(from_environment("FAKE_ATTACH_ERRNO"));
       return -1;
     }

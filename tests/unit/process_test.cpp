@@ -240,6 +240,20 @@ TEST_F(ProcessTest, AnAttachThatIsRefusedIsAFailedStart) {
   EXPECT_THAT(next_message(), HasSubstr("vbd-1-2: attach: another tapdisk serves this vbd"));
 }
 
+TEST_F(ProcessTest, ATapdiskThatHasJustDiedIsWaitedFor) {
+  for (const int code : {EBUSY, EAGAIN}) {
+    serve("", {"FAKE_ATTACH_ERRNO=" + std::to_string(code), "FAKE_REFUSALS=3",
+               "FAKE_REQUESTS=1", "FAKE_END=gone"});
+    EXPECT_EQ(exit_code(), 0) << log();
+  }
+}
+
+TEST_F(ProcessTest, AnotherDiskThanTheGuestsIsAFailedStart) {
+  serve("", {"FAKE_ATTACH_ERRNO=" + std::to_string(ESTALE)});
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(), HasSubstr("vbd-1-2: attach: not the disk that the guest has"));
+}
+
 TEST_F(ProcessTest, AnImageInUseIsAFailedStart) {
   serve("--vm\none\n");
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
