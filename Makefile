@@ -38,8 +38,9 @@ MODULE_BUILD := build/module-$(KVER)
 module: ## Build blktap.ko for KVER
 	scripts/build-module $(KVER) $(MODULE_BUILD) -j$(JOBS)
 
-modules: ## Build blktap.ko for each of KVERS
-	$(foreach kver,$(KVERS),scripts/build-module $(kver) build/module-$(kver) -j$(JOBS) &&) true
+modules: ## Build blktap.ko for each of KVERS, and what tests load beside it
+	$(foreach kver,$(KVERS),scripts/build-module $(kver) build/module-$(kver) -j$(JOBS) && \
+		scripts/build-module --tests $(kver) build/module-$(kver) -j$(JOBS) &&) true
 
 # What another clone has compiled is not compiled again.
 export CCACHE_BASEDIR := $(CURDIR)
