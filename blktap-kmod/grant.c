@@ -199,16 +199,17 @@ void blktap_grant_unmap(struct blktap_queue *queue, struct list_head *slots)
 /*
  * Whether an I/O, a socket buffer or anything else holds a page. Its own
  * reference is one; whoever got it through the window holds another (6.1) or a
- * pin (6.12). Resident pages are mapped by tapdisk all the time; its mappings
+ * pin, which counts as 1024 (6.12): so many can be taken that the count is
+ * negative. Resident pages are mapped by tapdisk all the time; its mappings
  * count, too, but a granted PTE's.
  */
 bool blktap_page_referenced(const struct blktap_queue *queue, unsigned int page)
 {
 	int count = page_count(queue->pages[page]);
 
-	if (count > 1 && blktap_page_is_resident(page))
+	if (count != 1 && blktap_page_is_resident(page))
 		count -= blktap_page_mapcount(queue->pages[page]);
-	return count > 1;
+	return count != 1;
 }
 
 /*

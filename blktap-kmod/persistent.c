@@ -225,7 +225,7 @@ static void unmap_retired(struct blktap_queue *queue)
 	list_for_each_entry_safe(grant, next, &persistent->leaving, node) {
 		unsigned int page = page_of(persistent, grant);
 
-		if (page_count(queue->pages[page]) > 1)
+		if (page_count(queue->pages[page]) != 1)
 			continue;
 		blktap_grant_add_unmap(queue, &count, page);
 		forget(persistent, grant);

@@ -86,10 +86,21 @@ static int alloc_copies(struct blktap_queue *queue)
 	return err;
 }
 
+/*
+ * The next user gets them at once. So one that something still holds, which must not be, is lost
+ * rather than seen through that by whoever holds it, and counts as used for good.
+ */
 static void give_pages_back(struct page **pages, unsigned int count)
 {
-	gnttab_free_pages(count, pages);
-	atomic_sub(count, &pages_in_use);
+	unsigned int nr = 0;
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		if (page_count(pages[i]) == 1)
+			pages[nr++] = pages[i];
+	WARN_ONCE(nr < count, "blktap: %u pages are still held and not given back\n", count - nr);
+	gnttab_free_pages(nr, pages);
+	atomic_sub(nr, &pages_in_use);
 }
 
 /*

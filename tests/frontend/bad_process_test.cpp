@@ -12,6 +12,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <limits>
 #include <system_error>
 
 using namespace std::chrono_literals;
@@ -136,6 +137,23 @@ TEST_F(BadTapdisk, AnswersWhileItsIoIsStillInFlight)
         seat->run();
     EXPECT_EQ(vbd.counters().at("busy_waits"), before.at("busy_waits") + 1);
     io.release();
+    ASSERT_TRUE(frontend.wait());
+    EXPECT_EQ(vbd.counters().at("kernel_map_ops"), vbd.counters().at("kernel_unmap_ops"));
+}
+
+// So many references, of buffers that it has registered for io_uring, that their count is negative.
+TEST_F(BadTapdisk, HoldsAPageMoreOftenThanCanBeCounted)
+{
+    std::ofstream held("/sys/kernel/debug/blktap_test/references");
+    if (!held)
+        GTEST_SKIP() << "blktap_test.ko is not loaded";
+    const blktap_req req = ask(BLKIF_OP_READ);
+    held << std::hex << reinterpret_cast<std::uintptr_t>(seat->page(req, 0)) << std::dec << ' '
+         << std::numeric_limits<int>::max() << std::flush;
+    ASSERT_TRUE(held);
+    seat->answer(req);
+    EXPECT_FALSE(frontend.wait(500ms)) << "the guest was answered while its page is in use";
+    held.close();
     ASSERT_TRUE(frontend.wait());
     EXPECT_EQ(vbd.counters().at("kernel_map_ops"), vbd.counters().at("kernel_unmap_ops"));
 }
