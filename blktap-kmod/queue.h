@@ -144,6 +144,7 @@ struct blktap_slot {
 		struct bio bio;
 	};
 	struct llist_node completed;     /* of queue.completed                                 */
+	atomic_t iocb_users;             /* whoever started the I/O, and the I/O               */
 	long moved;                      /* bytes, or a negative errno                         */
 };
 

@@ -40,11 +40,24 @@ static bool is_write_to_file(const struct kiocb *iocb)
 	return (iocb->ki_flags & IOCB_WRITE) && S_ISREG(file_inode(iocb->ki_filp)->i_mode);
 }
 
+/*
+ * A file system may look at kiocb and file until the function that starts the I/O has returned,
+ * when the I/O may have ended long before, on another CPU. Whoever comes last finishes.
+ */
+static void put_iocb(struct blktap_slot *slot)
+{
+	if (atomic_dec_and_test(&slot->iocb_users))
+		finished(slot, slot->moved);
+}
+
 static void completed(struct kiocb *iocb, long moved)
 {
+	struct blktap_slot *slot = container_of(iocb, struct blktap_slot, iocb);
+
 	if (is_write_to_file(iocb))
 		kiocb_end_write(iocb);
-	finished(container_of(iocb, struct blktap_slot, iocb), moved);
+	slot->moved = moved;
+	put_iocb(slot);
 }
 
 /* As kiocb_start_write(), but a file system that is frozen is not waited for. */
@@ -73,6 +86,7 @@ static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool wr
 		.ki_complete = completed,
 		.ki_flags = target->iocb_flags | (write ? IOCB_WRITE : 0),
 	};
+	atomic_set(&slot->iocb_users, 2);
 	iov_iter_bvec(&data, write ? ITER_SOURCE : ITER_DEST, pieces, slot->request.nr_segs,
 		      slot->request.bytes);
 	if (is_write_to_file(iocb)) {
@@ -87,6 +101,7 @@ static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool wr
 	/* Anything else is the result, and nobody will call. */
 	if (moved != -EIOCBQUEUED)
 		completed(iocb, moved);
+	put_iocb(slot);
 }
 
 /* --- a device, straight ---------------------------------------------------- */

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <fstream>
+#include <thread>
 
 using namespace std::chrono_literals;
 
@@ -211,6 +212,40 @@ TEST_F(Submit, WhatATapdiskThatDiesHasSubmittedIsAnswered)
     EXPECT_EQ(req->flags, 0) << "this one has not asked for it";
     seat->answer(*req);
     EXPECT_EQ(answer(), BLKIF_RSP_OKAY);
+}
+
+// When its I/O has long ended, and been seen to by another thread.
+TEST_F(Submit, AFileSystemMayLookAtARequestUntilItHasStartedIt)
+{
+    const std::string kernel = "/sys/kernel/debug/blktap_test/";
+    const auto count = [&](const std::string& name) {
+        int value = -1;
+        std::ifstream(kernel + name) >> value;
+        return value;
+    };
+    if (count("started") < 0)
+        GTEST_SKIP() << "blktap_test.ko is not loaded";
+    const int started = count("started"), recycled = count("recycled");
+    std::optional<File> late(std::in_place, kernel + "late", O_RDONLY | O_DIRECT);
+    put(BLKIF_OP_READ, 8);
+    frontend->push();
+    const auto first = seat->next();
+    ASSERT_TRUE(first);
+    seat->put(submission(*first, late->fd(), 0));
+    std::thread thread([&] { seat->run(); });
+    EXPECT_TRUE(eventually(5s, [&] { return count("started") > started; }));
+    late.reset();
+    put(BLKIF_OP_READ, 16);
+    frontend->push();
+    const auto second = seat->next();
+    ASSERT_TRUE(second);
+    EXPECT_NE(second->slot, first->slot);
+    seat->put(submission(*second, file->fd(), 16 * 512));
+    seat->run();
+    thread.join();
+    EXPECT_EQ(count("recycled"), recycled);
+    for (int i = 0; i < 2; i++)
+        EXPECT_EQ(answer(), BLKIF_RSP_OKAY);
 }
 
 TEST(SubmitNotAsked, IsNotAllowed)
