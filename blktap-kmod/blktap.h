@@ -29,15 +29,8 @@
 #include <xen/xenbus.h>
 
 #include "queue.h"
+#include "ring/vbd_state.h"
 #include "stats.h"
-
-enum blktap_state {
-	BLKTAP_INITWAIT,                 /* waiting for tapdisk and for the frontend   */
-	BLKTAP_CONNECTED,
-	BLKTAP_CLOSING,                  /* draining                                   */
-	BLKTAP_CLOSED,                   /* the frontend may come back                 */
-	BLKTAP_ERROR,                    /* the frontend broke a rule                  */
-};
 
 /* A virtual block device. Lives as long as anything refers to vbd.dev. */
 struct blktap_vbd {
@@ -49,7 +42,7 @@ struct blktap_vbd {
 	struct mutex lock;
 	struct xenbus_device *xenbus;    /* NULL once removed                          */
 	enum blktap_state state;
-	bool frontend_ready;             /* the frontend has written its keys          */
+	bool met;                        /* see struct vbd_facts                       */
 	unsigned long close_by;          /* jiffies: when draining turns into revoking */
 	struct delayed_work work;        /* of xenbus.c                                */
 	u64 generation;                  /* attaches of queue 0 so far                 */
@@ -103,12 +96,14 @@ extern unsigned int blktap_max_persistent;
 int blktap_claim_start(struct xenbus_driver *driver);
 void blktap_claim_stop(struct xenbus_driver *driver);
 
-/* xenbus.c: xenwatch thread, ioctl, workqueue */
+/* driver.c: xenwatch thread */
 extern struct xenbus_driver blktap_xenbus_driver;
-void blktap_xenbus_connect(struct blktap_vbd *vbd);            /* vbd.lock held */
+
+/* xenbus.c: workqueue, ioctl */
 int blktap_xenbus_tell_size(struct blktap_vbd *vbd);            /* vbd.lock held */
 void blktap_xenbus_work(struct work_struct *work);
 void blktap_xenbus_kick(struct blktap_vbd *vbd);               /* any context */
+void blktap_xenbus_leave(struct blktap_vbd *vbd);
 
 /* negotiate.c: process context, vbd.lock held */
 /* What the frontend has chosen. */

@@ -221,7 +221,7 @@ static long attach(struct seat *seat, struct file *file, void __user *argument)
 	mutex_unlock(&queue->lock);
 	if (!err) {
 		smp_store_release(&seat->queue, queue);
-		blktap_xenbus_connect(vbd);
+		blktap_xenbus_kick(vbd);
 		/* It has grown since the guest connected, which learns so now or when it asks. */
 		if (connected && vbd->disk.sectors != before && blktap_xenbus_tell_size(vbd))
 			dev_warn(&vbd->dev, "the guest could not be told the disk's new size\n");

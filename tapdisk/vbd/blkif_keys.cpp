@@ -60,12 +60,6 @@ Result<RingKeys> read_ring(const Store& store, const std::string& directory, uns
 
 }  // namespace
 
-XenbusState read_state(const Store& store, const std::string& directory) {
-  const unsigned state = store.read_number(directory + "/state").value_or(0);
-  return state <= static_cast<unsigned>(XenbusState::kClosed) ? static_cast<XenbusState>(state)
-                                                               : XenbusState::kUnknown;
-}
-
 Result<FrontendKeys> read_frontend(const Store& store, const std::string& frontend,
                                    const Offer& offer) {
   FrontendKeys keys;

@@ -15,20 +15,6 @@
 
 namespace tapdisk {
 
-// Of a driver, as in Xen's public/io/xenbus.h.
-enum class XenbusState {
-  kUnknown = 0,
-  kInitialising = 1,
-  kInitWait = 2,
-  kInitialised = 3,
-  kConnected = 4,
-  kClosing = 5,
-  kClosed = 6,
-};
-
-// kUnknown if there is none.
-XenbusState read_state(const Store& store, const std::string& directory);
-
 // What the frontend may choose from.
 struct Offer {
   unsigned queues = 1;

@@ -21,6 +21,7 @@ extern "C" {
 #include "base/limits.hpp"
 #include "base/log.hpp"
 #include "base/syscall.hpp"
+#include "ring/vbd_state.h"
 #include "vbd/blkif_keys.hpp"
 #include "vbd/grant_pool.hpp"
 #include "vbd/grant_queue.hpp"
@@ -29,15 +30,6 @@ extern "C" {
 
 namespace tapdisk {
 namespace {
-
-// Where the vbd is in its life. What xenstore says is the guest's view of the same.
-enum class Phase {
-  kWaiting,    // for the frontend
-  kConnected,
-  kFailed,     // the frontend broke a rule, and has to leave
-  kClosing,    // it has left; what is under way is finished
-  kClosed,     // it may come back
-};
 
 struct Parts {
   Store store;
@@ -93,7 +85,7 @@ class GrantSource final : public Source {
     const auto frontend = parts_.store.read(backend_ + "/frontend");
     const auto domain = parts_.store.read_number(backend_ + "/frontend-id");
     if (!frontend || !domain) return plain_error("xenstore", "no such vbd", ENOENT);
-    if (read_state(parts_.store, backend_) != XenbusState::kInitWait)
+    if (parts_.store.read_number(backend_ + "/state") != VBD_SAYS_INITWAIT)
       return plain_error("xenstore", "the vbd does not wait for a disk", EBUSY);
     if (Result<void> possible = check_domain(*domain); !possible) return possible;
     frontend_ = *frontend;
@@ -163,8 +155,8 @@ class GrantSource final : public Source {
     const std::lock_guard locked{life_};
     // A data thread may be judging by it: right by the old size and by the new.
     __atomic_store_n(&disk_.sectors, sectors, __ATOMIC_RELAXED);
-    if (phase_ != Phase::kConnected) return {};
-    const std::string connected = state_text(XenbusState::kConnected);
+    if (facts_.state != BLKTAP_CONNECTED) return {};
+    const std::string connected = state_text(VBD_SAYS_CONNECTED);
     // A frontend looks at the size again when the state is written, though it is the same.
     Result<void> told = parts_.store.write(
         {backend_ + "/state", connected},
@@ -184,16 +176,16 @@ class GrantSource final : public Source {
     std::replace(text.begin(), text.end(), '-', '/');
     return text;
   }
-  static std::string state_text(XenbusState state) {
-    return fmt::format("{}", static_cast<int>(state));
+  static std::string state_text(vbd_says state) {
+    return fmt::format("{}", static_cast<unsigned>(state));
   }
 
   SourceState look(Ring how) noexcept {
     counters_.rings.add();
     const std::lock_guard locked{life_};
-    if (parts_.store.take_changes()) look_at_frontend();
-    go_on_closing();
-    if (how != Ring::kHold && phase_ == Phase::kConnected) {
+    const bool drained = facts_.state == BLKTAP_CLOSING && queue_.idle();
+    if (parts_.store.take_changes() || drained) reconcile();
+    if (how != Ring::kHold && facts_.state == BLKTAP_CONNECTED) {
       const Result<bool> more = queue_.take();
       if (!more) give_up(more.error());
       else if (*more) wake();
@@ -206,9 +198,9 @@ class GrantSource final : public Source {
 
   SourceState state() const noexcept {
     if (gone_) return SourceState::kGone;
-    switch (phase_) {
-      case Phase::kConnected: return SourceState::kConnected;
-      case Phase::kClosing: return SourceState::kClosing;
+    switch (facts_.state) {
+      case BLKTAP_CONNECTED: return SourceState::kConnected;
+      case BLKTAP_CLOSING: return SourceState::kClosing;
       default: return SourceState::kWaiting;
     }
   }
@@ -218,42 +210,60 @@ class GrantSource final : public Source {
     return parts_.store.write({backend_ + "/frontend"}, pairs);
   }
 
-  void say(XenbusState state) { say({{backend_ + "/state", state_text(state)}}); }
-  void say(const StorePairs& pairs) {
+  void say(vbd_says state, StorePairs pairs = {}) {
+    facts_.said = state;
+    pairs.emplace_back(backend_ + "/state", state_text(state));
     if (const Result<void> said = write(pairs); !said && said.error().code != ENOENT)
       log::error("{}: {}", options_.vbd, said.error().what);
   }
 
-  bool is_online() const { return parts_.store.read_number(backend_ + "/online").value_or(0); }
+  // Until there is nothing to do.
+  void reconcile() {
+    while (!gone_ && step()) {}
+    if (facts_.retired) leave();
+  }
 
-  void look_at_frontend() {
+  void look_around() {
+    facts_.idle = queue_.idle();
+    facts_.frontend = parts_.store.read_number(frontend_ + "/state").value_or(VBD_SAYS_NOTHING);
+    facts_.online = parts_.store.read_number(backend_ + "/online").value_or(1) != 0;
+    if (facts_.state == BLKTAP_CONNECTED && facts_.frontend == VBD_SAYS_CONNECTED)
+      facts_.met = true;
+  }
+
+  // False: until something has changed.
+  bool step() {
     // Its directory goes last.
-    if (!parts_.store.read(backend_ + "/frontend")) return leave();
-    switch (read_state(parts_.store, frontend_)) {
-      case XenbusState::kInitialising:
-        if (phase_ == Phase::kClosed && is_online()) {
-          phase_ = Phase::kWaiting;
-          say(XenbusState::kInitWait);
-        }
-        break;
-      case XenbusState::kInitialised:
-      case XenbusState::kConnected:
-        if (phase_ == Phase::kWaiting) connect();
-        break;
-      case XenbusState::kClosing:
-        // It may still have requests under way: they are served until it says Closed.
-        if (phase_ != Phase::kClosed) say(XenbusState::kClosing);
-        break;
-      case XenbusState::kClosed:
-      case XenbusState::kUnknown:
-        if (phase_ != Phase::kClosed) phase_ = Phase::kClosing;
-        break;
-      case XenbusState::kInitWait: break;
+    if (!parts_.store.read(backend_ + "/frontend")) {
+      leave();
+      return false;
     }
-    if (phase_ == Phase::kClosed && !is_online()) leave();
+    look_around();
+    switch (vbd_decide(&facts_)) {
+      case VBD_REST: return false;
+      case VBD_INVITE:
+        facts_.state = BLKTAP_INITWAIT;
+        say(VBD_SAYS_INITWAIT);
+        break;
+      case VBD_CONNECT: connect(); break;
+      case VBD_DRAIN:
+        if (facts_.state == BLKTAP_CLOSING) return false;
+        facts_.state = BLKTAP_CLOSING;
+        break;
+      case VBD_FINISH:
+        disconnect();
+        facts_.state = BLKTAP_CLOSED;
+        break;
+      case VBD_RETIRE: facts_.retired = true; break;
+      case VBD_CUT_OFF: return false;  // not here: a ring that lied is given up at once
+      case VBD_SAY_CLOSING: say(VBD_SAYS_CLOSING); break;
+      case VBD_SAY_CLOSED: say(VBD_SAYS_CLOSED); break;
+    }
+    return true;
   }
 
   void connect() {
+    facts_.met = false;
     Result<FrontendKeys> keys = read_frontend(parts_.store, frontend_, offer_);
     if (!keys) return give_up(keys.error());
     std::vector<GuestRing> rings;
@@ -266,10 +276,11 @@ class GrantSource final : public Source {
     }
     StorePairs pairs = describe_disk(backend_, DiskKeys{image_, disk_, options_.cdrom,
                                                         options_.removable});
-    pairs.emplace_back(backend_ + "/state", state_text(XenbusState::kConnected));
+    pairs.emplace_back(backend_ + "/state", state_text(VBD_SAYS_CONNECTED));
     if (const Result<void> said = write(pairs); !said) return give_up(said.error());
     queue_.connect(domain_, std::move(rings));
-    phase_ = Phase::kConnected;
+    facts_.said = VBD_SAYS_CONNECTED;
+    facts_.state = BLKTAP_CONNECTED;
   }
 
   // As xenbus_dev_fatal() of Linux: the reason is where toolstacks look for it. A frontend may come
@@ -281,20 +292,9 @@ class GrantSource final : public Source {
       quiet_until_ = now + std::chrono::milliseconds{kErrorLogPeriodMs};
     }
     disconnect();
-    phase_ = Phase::kFailed;
-    say({{"error/" + backend_ + "/error", fmt::format("{} {}", reason.code, reason.what)},
-         {backend_ + "/state", state_text(XenbusState::kClosing)}});
-  }
-
-  void go_on_closing() {
-    if (phase_ != Phase::kClosing || !queue_.idle()) return;
-    disconnect();
-    phase_ = Phase::kClosed;
-    const bool online = is_online();
-    say(XenbusState::kClosed);
-    if (!online) return leave();
-    // It may be back already, and has nothing more to say.
-    look_at_frontend();
+    facts_.state = BLKTAP_ERROR;
+    say(VBD_SAYS_CLOSING,
+        {{"error/" + backend_ + "/error", fmt::format("{} {}", reason.code, reason.what)}});
   }
 
   void disconnect() {
@@ -334,8 +334,17 @@ class GrantSource final : public Source {
   std::uint32_t domain_ = 0;
   Offer offer_;
   blkif_disk disk_{};
-  std::mutex life_;  // the phase, and what xenstore says of it; the control thread tells sizes
-  Phase phase_ = Phase::kWaiting;
+  // The state, and what xenstore says of it; the control thread tells sizes.
+  std::mutex life_;
+  vbd_facts facts_{.state = BLKTAP_INITWAIT,
+                   .said = VBD_SAYS_INITWAIT,
+                   .frontend = VBD_SAYS_NOTHING,
+                   .met = false,
+                   .online = true,
+                   .retired = false,
+                   .served = true,
+                   .idle = true,
+                   .lied = false};
   bool gone_ = false;
   std::chrono::steady_clock::time_point quiet_until_{};
   std::vector<evtchn_port_t> served_;

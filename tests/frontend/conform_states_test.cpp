@@ -6,6 +6,9 @@
 #include "tests/frontend/conform_load.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <stdexcept>
+#include <thread>
 
 using namespace std::chrono_literals;
 using Access = xen::Pages::Access;
@@ -153,6 +156,115 @@ TEST_F(ConformStates, IsDetachedUnderLoad)
     vbd().destroy();
     EXPECT_TRUE(eventually(10s, [&] { return vbd().gone(); })) << "still there";
     give_up_disk();
+}
+
+// What a back end reads of a frontend that is quick, or whose boot loader has left the start to the
+// next stage: it was Closed, and now it is ready.
+TEST_F(ConformStates, ComesBackWithoutBeingSeenInInitialising)
+{
+    connect();
+    for (const auto& states : {std::vector{kInitialised}, {kInitialising, kInitialised},
+                               {kConnected}, {kInitialising, kConnected}}) {
+        ASSERT_TRUE(frontend().close());
+        ASSERT_TRUE(frontend().come_back(states))
+            << "state " << vbd().state() << " " << vbd().error();
+        expect_all_alive();
+    }
+}
+
+// Attaches and detaches a vbd of its own again and again: the back end's host is busy.
+class Bustle {
+public:
+    explicit Bustle(Backend backend) : thread_([this, backend] { run(backend); }) {}
+    ~Bustle()
+    {
+        stop_ = true;
+        thread_.join();
+        EXPECT_GT(rounds_, 0) << "nothing came or went";
+    }
+    Bustle(const Bustle&) = delete;
+    Bustle& operator=(const Bustle&) = delete;
+
+private:
+    void run(Backend backend)
+    {
+        try {
+            while (!stop_) {
+                const Vbd vbd({.backend = backend});
+                rounds_++;
+            }
+        } catch (const std::runtime_error& error) {
+            ADD_FAILURE() << error.what();
+        }
+    }
+
+    std::atomic<bool> stop_ = false;
+    std::atomic<int> rounds_ = 0;
+    std::thread thread_;
+};
+
+TEST_F(ConformStates, ComesBackInAHurryWhileOthersComeAndGo)
+{
+    NOT_RUN_ON(Backend::qdisk, "a disk of its own, without an image, is none that it takes");
+    connect();
+    const Bustle bustle(settings.backend);
+    for (int round = 0; round < 200; round++) {
+        ASSERT_TRUE(frontend().close()) << "round " << round << ", state " << vbd().state();
+        vbd().set_frontend_state(kInitialising);
+        ASSERT_TRUE(frontend().come_back({kInitialised}))
+            << "round " << round << ", state " << vbd().state() << " " << vbd().error();
+        if (round % 20 == 0)
+            expect_all_alive();
+    }
+}
+
+// A kernel that dumps after a crash waits only so long for storage that is slow.
+TEST_F(ConformStates, ComesBackWhileItsOldRequestsStillEnd)
+{
+    if (settings.slow_device.empty())
+        GTEST_SKIP() << "no --slow-device";
+    Disk slow({.device = settings.slow_device});
+    const Vbd& vbd = slow.vbd();
+    for (const bool waits : {true, false}) {
+        xen::Pages pages(4, Access::read_only);
+        Frontend old(vbd, Shape{});
+        ASSERT_TRUE(old.connect()) << vbd.error();
+        for (std::size_t i = 0; i < pages.count(); i++)
+            old.put(request(BLKIF_OP_WRITE, i * 8, pages, i, 1));
+        old.push();
+        std::this_thread::sleep_for(200ms);
+        vbd.set_frontend_state(kClosing);
+        ASSERT_TRUE(vbd.wait_for(kClosing));
+        vbd.set_frontend_state(kClosed);
+        std::this_thread::sleep_for(100ms);
+        vbd.set_frontend_state(kInitialising);
+        std::this_thread::sleep_for(100ms);
+        ASSERT_EQ(vbd.state(), kClosing) << "it has drained already: this proves nothing";
+        if (waits) {
+            ASSERT_TRUE(vbd.wait_for(kInitWait, 20s)) << "state " << vbd.state();
+        }
+        Frontend next(vbd, Shape{});
+        ASSERT_TRUE(next.connect()) << "state " << vbd.state() << " " << vbd.error();
+        expect_alive(next);
+        ASSERT_TRUE(next.close());
+        vbd.set_frontend_state(kInitialising);
+        ASSERT_TRUE(vbd.wait_for(kInitWait));
+    }
+}
+
+TEST_F(ConformStates, IsNotConnectedAnyMoreOnceItIsTakenAway)
+{
+    NOT_RUN_ON(Backend::qdisk, "it takes its directory away by itself");
+    Disk other({.sectors = 1024});
+    Frontend guest(other.vbd(), Shape{});
+    ASSERT_TRUE(guest.connect());
+    other.vbd().store().write({{other.vbd().backend_key("online"), "0"}});
+    expect_alive(guest);
+    ASSERT_TRUE(guest.close());
+    other.vbd().set_frontend_state(kInitialising);
+    guest.announce(guest.keys());
+    std::this_thread::sleep_for(500ms);
+    EXPECT_EQ(other.vbd().state(), kClosed);
 }
 
 } // namespace

@@ -55,6 +55,12 @@ Disk::Disk() : Disk(Options{}) {}
 
 Disk::Disk(const Options& options)
 {
+    if (!options.device.empty()) {
+        vbd_ = std::make_unique<Vbd>(
+            Vbd::Options{.image = options.device, .backend = settings.backend});
+        add();
+        return;
+    }
     const std::vector<std::uint8_t> contents = original(0, options.sectors * 512);
     if (settings.backend == Backend::blktap && settings.tapdisk == Settings::Tapdisk::memory) {
         vbd_ = std::make_unique<Vbd>(Vbd::Options{.writable = options.writable});
@@ -84,8 +90,13 @@ Disk::Disk(const Options& options)
                                               .writable = options.writable,
                                               .backend = settings.backend,
                                               .discard = options.discard});
-    if (by_qemu)
-        return;
+    if (!by_qemu)
+        add();
+}
+
+void Disk::add()
+{
+    served_ = true;
     if (run_script(*vbd_, "add") != 0)
         throw std::runtime_error("hotplug script: " + vbd_->backend_value("hotplug-error"));
 }
@@ -94,7 +105,7 @@ Disk::~Disk()
 {
     // As libxl does it: the vbd closes, then the script takes the tapdisk away.
     vbd_->close();
-    if (!image_.empty() && *script(settings.backend) && !loop_)
+    if (served_)
         run_script(*vbd_, "remove");
     memory_.reset();
     vbd_.reset();

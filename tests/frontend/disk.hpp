@@ -32,6 +32,7 @@ public:
         bool writable = true;
         std::uint64_t sectors = 32768;
         bool discard = true; // may be offered
+        std::string device = ""; // instead of a file of its own; holds what it holds
     };
 
     Disk();
@@ -48,7 +49,10 @@ public:
     const std::string& image() const { return image_; } // the file; none for a disk in memory
 
 private:
+    void add();
+
     std::string image_;
+    bool served_ = false; // by what the hotplug script starts
     std::unique_ptr<Loop> loop_;
     std::unique_ptr<Vbd> vbd_;
     std::unique_ptr<MemoryDisk> memory_;

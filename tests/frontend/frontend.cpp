@@ -70,6 +70,22 @@ bool Frontend::reopen(const Shape& shape)
     return vbd_.wait_for(kInitWait) && connect();
 }
 
+bool Frontend::come_back(const std::vector<State>& states)
+{
+    start();
+    vbd_.forget_frontend_keys();
+    Keys values;
+    for (const auto& [key, value] : keys())
+        values.emplace_back(vbd_.frontend_key(key), value);
+    for (const State state : states)
+        values.emplace_back(vbd_.frontend_key("state"), std::to_string(state));
+    vbd_.store().write(values);
+    if (!vbd_.wait_for(kConnected))
+        return false;
+    vbd_.set_frontend_state(kConnected);
+    return true;
+}
+
 std::optional<std::pair<std::size_t, guest::Response>>
 Frontend::wait_any(std::chrono::milliseconds limit)
 {

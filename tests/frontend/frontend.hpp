@@ -45,6 +45,9 @@ public:
     // Closed, and back to the start with empty rings: as a driver that is loaded again.
     bool reopen() { return reopen(shape_); }
     bool reopen(const Shape& shape);
+    // After close(): back with empty rings, saying only what `states` has, all of it at once and
+    // with the keys. Waits for the connection alone.
+    bool come_back(const std::vector<State>& states);
 
     std::uint64_t sectors() const { return std::stoull(vbd_.backend_value("sectors")); }
     const Shape& shape() const { return shape_; }
