@@ -123,4 +123,5 @@ struct xenbus_driver blktap_xenbus_driver = {
 	.remove = remove,
 	.otherend_changed = otherend_changed,
 	.allow_rebind = true,
+	.driver.dev_groups = blktap_stats_stock_groups,
 };

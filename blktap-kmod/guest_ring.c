@@ -211,6 +211,7 @@ int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken)
 	struct blktap_guest_ring *ring = &queue->guest;
 	struct blktap_slot *slot;
 	int count = 0;
+	int there;
 	int n;
 
 	if (ring->lied)
@@ -223,8 +224,12 @@ int blktap_guest_take(struct blktap_queue *queue, struct list_head *taken)
 		return -EPROTO;
 	}
 	/* What finds no free slot stays on the ring until one is freed. */
+	there = n;
 	while (n && take_one(queue, taken) == 0)
 		n--;
+	/* Another than the last time. */
+	if (n && (n < there || !ring->starved))
+		blktap_count(queue->vbd, requests_starved, 1);
 	ring->starved = n;
 
 	blktap_copy_segments(queue, taken);

@@ -13,6 +13,7 @@
 	X(requests_barrier)                                                       \
 	X(requests_discard)                                                       \
 	X(requests_indirect)  /* of those that read or write                    */ \
+	X(requests_starved)   /* that had to wait for a slot or for pages       */ \
 	X(bytes_read)         /* of requests answered with success              */ \
 	X(bytes_written)                                                          \
 	X(bytes_zero_copy)    /* that moved between guest and store uncopied    */ \
@@ -67,6 +68,7 @@ struct blktap_vbd;
 	this_cpu_add((vbd)->stats->count[BLKTAP_STAT_##name], (n))
 
 extern const struct attribute_group blktap_stats_group;
+extern const struct attribute_group *blktap_stats_stock_groups[];
 
 /* stats.c: process context */
 int blktap_stats_init(void);
