@@ -57,12 +57,22 @@ static int write_together(const struct blktap_vbd *vbd, write_fn *write)
 	return err;
 }
 
+/* None: by not being there. Another driver may have left its own. */
+static int write_max_indirect(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
+{
+	const char *node = vbd->xenbus->nodename;
+	const char *key = "feature-max-indirect-segments";
+
+	if (vbd->disk.max_indirect)
+		return xenbus_printf(xbt, node, key, "%u", vbd->disk.max_indirect);
+	return xenbus_exists(xbt, node, key) ? xenbus_rm(xbt, node, key) : 0;
+}
+
 static int write_offer_in(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
 {
 	const char *node = vbd->xenbus->nodename;
 
-	return xenbus_printf(xbt, node, "feature-max-indirect-segments", "%u",
-			     vbd->disk.max_indirect) ?:
+	return write_max_indirect(xbt, vbd) ?:
 	       xenbus_printf(xbt, node, "multi-queue-max-queues", "%u", vbd->nr_queues) ?:
 	       xenbus_printf(xbt, node, "max-ring-page-order", "%u", vbd->max_ring_order);
 }
@@ -191,6 +201,15 @@ static int write_discard(struct xenbus_transaction xbt, const struct blktap_vbd 
 	       xenbus_printf(xbt, node, "discard-secure", "%u", vbd->disk.secure_discard);
 }
 
+static int write_size(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
+{
+	const char *node = vbd->xenbus->nodename;
+	u32 physical = blkif_physical_sector_size(&vbd->disk, vbd->physical_sector_size);
+
+	return xenbus_printf(xbt, node, "sectors", "%llu", vbd->disk.sectors) ?:
+	       xenbus_printf(xbt, node, "physical-sector-size", "%u", physical);
+}
+
 static int write_disk_in(struct xenbus_transaction xbt, const struct blktap_vbd *vbd)
 {
 	const char *node = vbd->xenbus->nodename;
@@ -208,9 +227,8 @@ static int write_disk_in(struct xenbus_transaction xbt, const struct blktap_vbd 
 	       xenbus_printf(xbt, node, "feature-barrier", "%u", flush) ?:
 	       write_discard(xbt, vbd) ?:
 	       xenbus_printf(xbt, node, "feature-persistent", "%u", persistent) ?:
-	       xenbus_printf(xbt, node, "sectors", "%llu", vbd->disk.sectors) ?:
+	       write_size(xbt, vbd) ?:
 	       xenbus_printf(xbt, node, "sector-size", "%u", vbd->disk.sector_size) ?:
-	       xenbus_printf(xbt, node, "physical-sector-size", "%u", vbd->physical_sector_size) ?:
 	       xenbus_printf(xbt, node, "info", "%u", info);
 }
 
@@ -223,7 +241,7 @@ static int write_size_in(struct xenbus_transaction xbt, const struct blktap_vbd 
 	if (xenbus_scanf(xbt, node, "state", "%d", &state) != 1 || state != XenbusStateConnected)
 		return 0;
 	/* A frontend looks at the size again when the state is written, though it is the same. */
-	return xenbus_printf(xbt, node, "sectors", "%llu", vbd->disk.sectors) ?:
+	return write_size(xbt, vbd) ?:
 	       xenbus_printf(xbt, node, "state", "%d", XenbusStateConnected);
 }
 

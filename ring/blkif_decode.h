@@ -157,6 +157,19 @@ static inline __u32 blkif_entry_u32(const struct blkif_entry *entry, __u32 at)
 	return value;
 }
 
+/*
+ * What to say in `physical-sector-size`, a power of two and at most `wanted`: the
+ * disk has to be a whole number of them.
+ */
+static inline __u32 blkif_physical_sector_size(const struct blkif_disk *disk, __u32 wanted)
+{
+	const __u64 bytes = disk->sectors * RING_SECTOR_SIZE;
+
+	while (wanted > disk->sector_size && (bytes & (wanted - 1)))
+		wanted /= 2;
+	return wanted;
+}
+
 /* Whether `sectors` sectors from `sector` are whole blocks inside the disk. */
 static inline enum blkif_verdict blkif_judge_range(__u64 sector, __u64 sectors,
 						   const struct blkif_disk *disk)
@@ -195,9 +208,11 @@ static inline enum blkif_verdict blkif_decode_discard(struct blkif_request *requ
 						      const struct blkif_disk *disk)
 {
 	request->nr_segs = 0;
-	request->secure = entry->bytes[BLKIF_AT_DISCARD_FLAG] & BLKIF_DISCARD_SECURE;
+	/* Ignored where it was not offered. */
+	request->secure = disk->secure_discard &&
+			  (entry->bytes[BLKIF_AT_DISCARD_FLAG] & BLKIF_DISCARD_SECURE);
 	request->discard_sectors = blkif_entry_u64(entry, abi->nr_sectors);
-	if (!disk->discard || (request->secure && !disk->secure_discard))
+	if (!disk->discard)
 		return BLKIF_UNKNOWN_OPERATION;
 	if (disk->read_only)
 		return BLKIF_READ_ONLY_DISK;

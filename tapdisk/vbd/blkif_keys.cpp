@@ -81,11 +81,18 @@ Result<FrontendKeys> read_frontend(const Store& store, const std::string& fronte
   return keys;
 }
 
+StorePairs describe_size(const std::string& backend, const DiskKeys& keys) {
+  const unsigned physical =
+      blkif_physical_sector_size(&keys.disk, keys.image.physical_sector_size);
+  return {{backend + "/sectors", fmt::format("{}", keys.disk.sectors)},
+          {backend + "/physical-sector-size", fmt::format("{}", physical)}};
+}
+
 StorePairs describe_disk(const std::string& backend, const DiskKeys& keys) {
   const auto& [image, disk, cdrom, removable] = keys;
   const unsigned info = (cdrom ? kCdrom : 0) | (removable ? kRemovable : 0) |
                         (disk.read_only ? kReadOnly : 0);
-  StorePairs pairs;
+  StorePairs pairs = describe_size(backend, keys);
   const auto add = [&](const char* key, std::uint64_t value) {
     pairs.emplace_back(backend + "/" + key, fmt::format("{}", value));
   };
@@ -98,9 +105,7 @@ StorePairs describe_disk(const std::string& backend, const DiskKeys& keys) {
     add("discard-alignment", image.discard.alignment);
     add("discard-secure", disk.secure_discard);
   }
-  add("sectors", disk.sectors);
   add("sector-size", disk.sector_size);
-  add("physical-sector-size", image.physical_sector_size);
   add("info", info);
   return pairs;
 }

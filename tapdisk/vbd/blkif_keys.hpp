@@ -40,4 +40,7 @@ struct DiskKeys {
 // nothing by them.
 StorePairs describe_disk(const std::string& backend, const DiskKeys& keys);
 
+// The part of it that changes when the disk has grown.
+StorePairs describe_size(const std::string& backend, const DiskKeys& keys);
+
 }  // namespace tapdisk

@@ -158,9 +158,9 @@ class GrantSource final : public Source {
     if (facts_.state != BLKTAP_CONNECTED) return {};
     const std::string connected = state_text(VBD_SAYS_CONNECTED);
     // A frontend looks at the size again when the state is written, though it is the same.
-    Result<void> told = parts_.store.write(
-        {backend_ + "/state", connected},
-        {{backend_ + "/sectors", fmt::format("{}", sectors)}, {backend_ + "/state", connected}});
+    StorePairs pairs = describe_size(backend_, DiskKeys{image_, disk_});
+    pairs.emplace_back(backend_ + "/state", connected);
+    Result<void> told = parts_.store.write({backend_ + "/state", connected}, pairs);
     if (!told && told.error().code == ENOENT) return {};
     return told;
   }

@@ -79,7 +79,7 @@ bool offered(const Said& said, const blkif_disk& disk)
     if (said.indirect)
         return disk.max_indirect && said.operation <= BLKIF_OP_WRITE;
     if (said.operation == BLKIF_OP_DISCARD)
-        return disk.discard && (disk.secure_discard || !said.secure);
+        return disk.discard;
     return said.operation <= BLKIF_OP_FLUSH_DISKCACHE;
 }
 
@@ -111,7 +111,8 @@ bool acceptable(const Said& said, const blkif_disk& disk)
     return range_is_good(said.sector, sectors, disk);
 }
 
-void check_same(const blkif_request& request, const blkif_segment* seg, const Said& said)
+void check_same(const blkif_request& request, const blkif_segment* seg, const Said& said,
+                const blkif_disk& disk)
 {
     std::uint32_t bytes = 0;
     for (unsigned i = 0; i < said.segments; i++) {
@@ -128,7 +129,7 @@ void check_same(const blkif_request& request, const blkif_segment* seg, const Sa
     FUZZ_CHECK(request.bytes == bytes);
     FUZZ_CHECK(request.sector == (bytes || discards ? said.sector : 0));
     FUZZ_CHECK(request.discard_sectors == said.discard_sectors);
-    FUZZ_CHECK(request.secure == said.secure);
+    FUZZ_CHECK(request.secure == (said.secure && disk.secure_discard));
 }
 
 blkif_disk take_disk(Input& input)
@@ -195,7 +196,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     FUZZ_CHECK(request.id == said.id);
     FUZZ_CHECK(request.op == operation || (said.indirect && request.op == said.operation));
     if (verdict == BLKIF_VALID)
-        check_same(request, seg.data(), said);
+        check_same(request, seg.data(), said, disk);
 
     const std::int16_t status = verdict == BLKIF_VALID ? BLKIF_RSP_OKAY : blkif_refusal(verdict);
     blkif_put_response(&guest::table(abi), ring, position, request.id, request.op, status);

@@ -55,16 +55,23 @@ TEST_P(DecodeDiscard, OnlyItsLowestFlagMeansAnything)
     }
 }
 
-TEST_P(DecodeDiscard, WhatWasNotOfferedIsUnknown)
+TEST_P(DecodeDiscard, TheSecureFlagIsIgnoredWhereItWasNotOffered)
 {
     discard.flag = guest::Discard::kSecure;
-    EXPECT_EQ(decode(), BLKIF_UNKNOWN_OPERATION);
+    EXPECT_EQ(decode(), BLKIF_VALID);
+    EXPECT_FALSE(request.secure);
     disk.secure_discard = true;
     EXPECT_EQ(decode(), BLKIF_VALID);
+    EXPECT_TRUE(request.secure);
+}
+
+TEST_P(DecodeDiscard, WhatWasNotOfferedIsUnknown)
+{
     disk.discard = false;
-    EXPECT_EQ(decode(), BLKIF_UNKNOWN_OPERATION);
-    discard.flag = 0;
-    EXPECT_EQ(decode(), BLKIF_UNKNOWN_OPERATION);
+    for (const std::uint8_t flag : {std::uint8_t{0}, guest::Discard::kSecure}) {
+        discard.flag = flag;
+        EXPECT_EQ(decode(), BLKIF_UNKNOWN_OPERATION);
+    }
 }
 
 TEST_P(DecodeDiscard, TheRangeEndsWhereTheDiskEnds)
@@ -239,6 +246,24 @@ TEST_P(DecodeIndirect, TheReasonsComeInTheirDocumentedOrder)
     EXPECT_EQ(decode(), BLKIF_OUT_OF_RANGE);
     indirect.sector = 2048;
     EXPECT_EQ(decode(), BLKIF_VALID);
+}
+
+TEST(PhysicalSectorSize, DividesTheDisk)
+{
+    struct Case {
+        std::uint64_t sectors;
+        std::uint32_t sector_size, wanted, said;
+    };
+    for (const auto& [sectors, sector_size, wanted, said] :
+         {Case{2048, 512, 4096, 4096}, {2049, 512, 4096, 512}, {2050, 512, 4096, 1024},
+          {2052, 512, 4096, 2048}, {2056, 512, 4096, 4096}, {2056, 512, 512, 512},
+          {2056, 4096, 4096, 4096}, {2056, 4096, 1u << 20, 4096}, {1, 512, 1u << 31, 512},
+          {~0ull, 512, 4096, 512}, {1ull << 55, 512, 1u << 31, 1u << 31}}) {
+        blkif_disk disk{};
+        disk.sectors = sectors;
+        disk.sector_size = sector_size;
+        EXPECT_EQ(blkif_physical_sector_size(&disk, wanted), said) << sectors << " " << wanted;
+    }
 }
 
 } // namespace
