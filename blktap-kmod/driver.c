@@ -12,35 +12,33 @@
 /* How long I/O of a disk that was removed may take before the log tells of it. */
 #define REMOVE_TIME (5 * HZ)
 
-/* I/O of the queue is still in flight: it lives on, unseen, until the worker finds it idle. */
+/* It lives on, unseen, until the work item finds it idle and has ended its thread. */
 static void leave_behind(struct blktap_queue *queue)
 {
 	get_device(&queue->vbd->dev);
 	__module_get(THIS_MODULE);
 	queue->zombie = true;
 	queue->warn_at = jiffies + REMOVE_TIME;
-	blktap_orphan_kick(queue);
+	mod_delayed_work(blktap_workqueue, &queue->work, 0);
 }
 
 static void remove_queue(struct blktap_queue *queue)
 {
-	bool zombie;
+	bool stays;
 
 	mutex_lock(&queue->lock);
-	if (queue->in_use)
+	stays = queue->in_use || queue->worker;
+	if (stays)
 		leave_behind(queue);
-	zombie = queue->zombie;
 	mutex_unlock(&queue->lock);
-	if (zombie)
-		return;
-	blktap_worker_quit(queue);
-	cancel_delayed_work_sync(&queue->work);
+	if (!stays)
+		cancel_delayed_work_sync(&queue->work);
 }
 
 /*
- * Nobody sees the vbd any more. I/O that is still in flight is not waited for
- * here, in the thread that serves every device of the host: the vbd stays behind
- * with the worker until its pages are free.
+ * Nobody sees the vbd any more. Neither I/O that is still in flight nor the end of
+ * a queue's thread, which takes a grace period, is waited for here, in the thread
+ * that serves every device of the host: such a queue stays behind.
  */
 static void take_down(struct blktap_vbd *vbd)
 {

@@ -281,7 +281,7 @@ struct blktap_queue {
 	struct kthread_worker *worker;   /* NULL until something is delegated          */
 	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
 	unsigned int backoff;
-	bool zombie;                     /* removed with slots in use: free when idle  */
+	bool zombie;                     /* removed: free when idle, the thread ended  */
 	unsigned long warn_at;           /* jiffies: the log tells if it still is one  */
 };
 
