@@ -91,6 +91,7 @@ extern unsigned int blktap_max_queues;
 extern unsigned int blktap_max_ring_order;
 extern unsigned int blktap_max_indirect;
 extern unsigned int blktap_max_persistent;
+extern unsigned int blktap_persistent_seconds;
 
 /* claim.c: process context */
 int blktap_claim_start(struct xenbus_driver *driver);
@@ -183,21 +184,29 @@ void blktap_grant_refuse(struct blktap_queue *queue, struct blktap_slot *slot, g
 bool blktap_page_referenced(const struct blktap_queue *queue, unsigned int page);
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot);
 
-/* copy.c: what is not mapped, but copied. queue.lock held, but for mmap */
+/* copy.c: what is not mapped, but copied. queue.lock held */
 void blktap_copy_segments(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots);
 void blktap_copy_forget(struct blktap_queue *queue, struct blktap_slot *slot);
-int blktap_copy_renew(struct blktap_queue *queue);
-void blktap_copy_abandon(struct blktap_queue *queue);
-void blktap_copy_free(struct blktap_queue *queue);
-int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
+void blktap_copy_instead(struct blktap_queue *queue, struct list_head *slots,
+			 struct list_head *ready);
+
+/* area.c: through which pages. queue.lock held, but for mmap */
+int blktap_area_init(void);                                    /* module load     */
+void blktap_area_exit(void);
+int blktap_area_renew(struct blktap_queue *queue, bool whole);
+void blktap_area_abandon(struct blktap_queue *queue);
+void blktap_area_free(struct blktap_queue *queue);
+bool blktap_area_lend(struct blktap_queue *queue, struct blktap_slot *slot);
+void blktap_area_take_back(struct blktap_queue *queue, struct blktap_slot *slot);
+int blktap_area_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
 
 /* deferred.c: for what Xen has no room. queue.lock held */
 bool blktap_deferred_take(struct blktap_queue *queue, struct list_head *taken);
-void blktap_deferred_add(struct blktap_queue *queue, struct list_head *slots);
+void blktap_deferred_add(struct blktap_queue *queue, struct list_head *slots,
+			 struct list_head *ready);
 void blktap_deferred_take_back(struct blktap_queue *queue, struct list_head *slots);
-void blktap_deferred_settle(struct blktap_queue *queue);
 void blktap_deferred_refuse(struct blktap_queue *queue);
 
 /* map_refs.c: gnttab_map_refs() for less */
@@ -216,6 +225,20 @@ void blktap_persistent_put(struct blktap_queue *queue, unsigned int page);
 bool blktap_persistent_waits(const struct blktap_queue *queue);
 void blktap_persistent_settle(struct blktap_queue *queue);
 void blktap_persistent_drop(struct blktap_queue *queue);
+
+/* keep.c: how much all queues keep mapped so, and for how long */
+struct blktap_keep {
+	unsigned int round;              /* by which grants age                        */
+	unsigned int shortage;           /* how often all were asked to let go         */
+};
+
+extern struct blktap_keep blktap_keep;
+
+void blktap_keep_stop(void);                                   /* module unload   */
+bool blktap_keep_is_old(u8 round);
+bool blktap_keep_begin(struct blktap_queue *queue);            /* queue.lock held */
+void blktap_keep_end(struct blktap_queue *queue);              /* queue.lock held */
+void blktap_keep_less(void);                                   /* process context */
 
 static inline bool blktap_page_is_persistent(unsigned int page)
 {

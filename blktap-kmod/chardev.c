@@ -345,7 +345,7 @@ static int mmap_vbd(struct file *file, struct vm_area_struct *vma)
 	case BLKTAP_MAP_WINDOW_RO:
 		return blktap_window_mmap(queue, vma, BLKTAP_WINDOW_RO);
 	case BLKTAP_MAP_COPIES:
-		return blktap_copy_mmap(queue, vma);
+		return blktap_area_mmap(queue, vma);
 	default:
 		return -EINVAL;
 	}

@@ -3,22 +3,20 @@
  * What Xen copies from and to the guest's pages: the segments of indirect
  * requests, and the data of small requests, where tapdisk allows it.
  *
- * Copied data passes through pages of the module's own, one for each segment.
- * tapdisk has them all mapped, as an area, and delegated I/O uses them as it
- * does the guest's. So nothing of the guest is mapped for such a request, and
- * nothing unmapped: it costs no TLB flush, but memory bandwidth. Where the one is
+ * Copied data passes through pages of the module's own, one for each segment
+ * (area.c). tapdisk sees them, and delegated I/O uses them as it does the guest's.
+ * So nothing of the guest is mapped for such a request, and nothing unmapped: it
+ * costs no TLB flush and no room in Xen, but memory bandwidth. Where the one is
  * cheaper than the other depends on the machine; tapdisk says up to which size.
+ * What Xen has no room to map is copied whatever its size.
  *
- * The area is one tapdisk's: I/O that it leaves behind cannot hit the data of the
- * next one's requests. So while it lives nobody has to ask what else uses a page,
- * and it may pin all of them for good, as registered buffers.
+ * The area is one tapdisk's. So while it lives nobody has to ask what else uses a
+ * page, and it may pin all of them for good, as registered buffers.
  */
 #include <linux/mm.h>
-#include <linux/vmalloc.h>
 #include <xen/page.h>
 
 #include "blktap.h"
-#include "compat.h"
 
 static struct gnttab_copy *add(struct blktap_queue *queue, struct blktap_slot *slot,
 			       grant_ref_t ref)
@@ -132,6 +130,24 @@ static void set_copied(struct blktap_queue *queue, struct blktap_slot *slot, boo
 	slot->copied = copied;
 }
 
+/* The slot gets its pages, and when all is carried out, they have what it writes. */
+static void copy_one(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	unsigned int seg;
+
+	set_copied(queue, slot, true);
+	blktap_count(queue->vbd, requests_copied, 1);
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
+		const struct blkif_segment *piece = &queue->segs[seg];
+		unsigned int page = BLKTAP_WINDOW_PAGES + seg;
+
+		queue->page_of[seg] = page;
+		if (blkif_op_writes(slot->request.op))
+			copy_from_guest(queue, slot, piece->gref, piece->offset,
+					queue->pages[page], piece->offset, piece->length);
+	}
+}
+
 /*
  * Chooses those of `slots` whose data is copied, gives them their pages, and
  * fetches what they write. The others are left to blktap_grant_map(). Those that
@@ -140,22 +156,32 @@ static void set_copied(struct blktap_queue *queue, struct blktap_slot *slot, boo
 void blktap_copy_in(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
-	unsigned int seg;
 
 	list_for_each_entry(slot, slots, node) {
-		set_copied(queue, slot, is_to_be_copied(queue, slot));
-		if (!slot->copied)
-			continue;
-		blktap_count(queue->vbd, requests_copied, 1);
-		for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
-			const struct blkif_segment *piece = &queue->segs[seg];
-			unsigned int page = BLKTAP_WINDOW_PAGES + seg;
+		set_copied(queue, slot, false);
+		if (is_to_be_copied(queue, slot))
+			copy_one(queue, slot);
+	}
+	carry_out(queue);
+}
 
-			queue->page_of[seg] = page;
-			if (blkif_op_writes(slot->request.op))
-				copy_from_guest(queue, slot, piece->gref, piece->offset,
-						queue->pages[page], piece->offset, piece->length);
+/*
+ * The same for `slots` that have nothing mapped, since Xen had no room: from the
+ * first on, as many as there are pages for join `ready`. queue.lock is held.
+ */
+void blktap_copy_instead(struct blktap_queue *queue, struct list_head *slots,
+			 struct list_head *ready)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+
+	list_for_each_entry_safe(slot, next, slots, node) {
+		if (slot->status == BLKIF_RSP_OKAY && slot->request.bytes && !slot->copied) {
+			if (!blktap_area_lend(queue, slot))
+				break;
+			copy_one(queue, slot);
 		}
+		list_move_tail(&slot->node, ready);
 	}
 	carry_out(queue);
 }
@@ -186,50 +212,5 @@ void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots)
 void blktap_copy_forget(struct blktap_queue *queue, struct blktap_slot *slot)
 {
 	set_copied(queue, slot, false);
-}
-
-/*
- * A new area, for a tapdisk that attaches. -EAGAIN: requests of the one before
- * still have data, and perhaps I/O, in the old. queue.lock is held.
- */
-int blktap_copy_renew(struct blktap_queue *queue)
-{
-	unsigned int i;
-
-	if (queue->copies.users)
-		return -EAGAIN;
-	blktap_copy_free(queue);
-	queue->copies.area = vmalloc_user(BLKTAP_COPIES_BYTES);
-	if (!queue->copies.area)
-		return -ENOMEM;
-	for (i = 0; i < BLKTAP_PAGES; i++)
-		queue->pages[BLKTAP_WINDOW_PAGES + i] =
-			vmalloc_to_page(queue->copies.area + i * PAGE_SIZE);
-	queue->copies.abandoned = false;
-	return 0;
-}
-
-/* The tapdisk whose area it is has gone. */
-void blktap_copy_abandon(struct blktap_queue *queue)
-{
-	queue->copies.abandoned = true;
-}
-
-/* Pages that some I/O of a process that is gone still uses are given back when it ends. */
-void blktap_copy_free(struct blktap_queue *queue)
-{
-	vfree(queue->copies.area);
-	queue->copies.area = NULL;
-}
-
-int blktap_copy_mmap(struct blktap_queue *queue, struct vm_area_struct *vma)
-{
-	if (!queue->copy_bytes)
-		return -ENXIO;
-	if (vma->vm_end - vma->vm_start != BLKTAP_COPIES_BYTES || !(vma->vm_flags & VM_SHARED))
-		return -EINVAL;
-	if (vma->vm_flags & VM_EXEC)
-		return -EPERM;
-	vm_flags_clear(vma, VM_MAYEXEC);
-	return remap_vmalloc_range(vma, queue->copies.area, 0);
+	blktap_area_take_back(queue, slot);
 }

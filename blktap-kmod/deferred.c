@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Requests for whose pages Xen has no room: its table of what this domain has
- * mapped (maptrack) is full. With nothing mapped they wait, in their order and
- * before all that is still on the guest's ring, until something has been
- * unmapped, of whatever disk or device. They are tried one by one, for together
- * they might keep each other from what each needs. What takes too long fails.
+ * mapped (maptrack) is full. All queues of the host are asked to let go of what they
+ * keep mapped and do not use, and such a request is copied (area.c): that needs no
+ * room. Only if there is no page for its data either it waits, with nothing mapped,
+ * in its order and before all that is still on the guest's ring, until something
+ * has been unmapped or given back. Such are tried one by one, for together they
+ * might keep each other from what each needs.
  */
-#include <linux/jiffies.h>
 #include <linux/ratelimit.h>
 
 #include "blktap.h"
-
-#define PATIENCE (10 * HZ)
 
 /* Moves the first of those that wait, if any, to `taken`, for another try. queue.lock is held. */
 bool blktap_deferred_take(struct blktap_queue *queue, struct list_head *taken)
@@ -33,32 +32,41 @@ void blktap_deferred_refuse(struct blktap_queue *queue)
 		slot->status = blkif_status(slot->request.op, -EIO);
 		blktap_queue_answer(queue, slot);
 	}
-	queue->deferred_until = 0;
 	blktap_guest_publish(queue);
 }
 
-/* For the first of `slots` there is no room. They have nothing mapped, and wait. */
-void blktap_deferred_add(struct blktap_queue *queue, struct list_head *slots)
+static void note_shortage(struct blktap_queue *queue)
+{
+	static DEFINE_RATELIMIT_STATE(hourly, 60 * 60 * HZ, 1);
+
+	blktap_keep_less();
+	if (__ratelimit(&hourly))
+		pr_warn("blktap: vbd-%u-%u: Xen cannot map more pages of guests for this domain, so data is copied: raise its gnttab_max_maptrack_frames\n",
+			queue->vbd->domid, queue->vbd->devid);
+}
+
+/*
+ * For the first of `slots` there is no room. They have nothing mapped. Those that
+ * can be copied join `ready`, some of them with an error status; the others wait.
+ */
+void blktap_deferred_add(struct blktap_queue *queue, struct list_head *slots,
+			 struct list_head *ready)
 {
 	const struct blktap_slot *slot;
 
 	if (list_empty(slots))
 		return;
 	list_for_each_entry(slot, slots, node)
+		blktap_count(queue->vbd, requests_no_room, 1);
+	note_shortage(queue);
+	blktap_copy_instead(queue, slots, ready);
+	if (list_empty(slots))
+		return;
+	list_for_each_entry(slot, slots, node)
 		blktap_count(queue->vbd, requests_deferred, 1);
 	list_splice_init(slots, &queue->deferred);
-	if (queue->deferred_until && time_after(jiffies, queue->deferred_until)) {
-		pr_warn_ratelimited("blktap: vbd-%u-%u: requests fail, because Xen cannot map more pages for this domain: raise its gnttab_max_maptrack_frames\n",
-				    queue->vbd->domid, queue->vbd->devid);
-		blktap_deferred_refuse(queue);
-		return;
-	}
-	if (!queue->deferred_until)
-		queue->deferred_until = (jiffies + PATIENCE) | 1;
 	/* Whoever unmaps some tries again, and so does the orphans' worker. */
 	queue->guest.starved = true;
-	/* What is mapped in case that it is used again has to give way. */
-	queue->persistent.full |= !list_empty(&queue->persistent.unused);
 	blktap_orphan_kick(queue);
 }
 
@@ -74,14 +82,15 @@ static bool any_referenced(const struct blktap_queue *queue, const struct list_h
 
 /*
  * Of `slots`, which have been exposed to tapdisk and not announced yet, takes
- * back the first that it cannot see for want of room, and all after it.
- * queue.lock is held, in tapdisk's doorbell.
+ * back the first that it cannot see for want of room, and all after it. Those
+ * stay in the list that can be copied. queue.lock is held, in tapdisk's doorbell.
  */
 void blktap_deferred_take_back(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	bool found = false;
+	LIST_HEAD(copied);
 	LIST_HEAD(back);
 
 	list_for_each_entry_safe(slot, next, slots, node) {
@@ -100,12 +109,11 @@ void blktap_deferred_take_back(struct blktap_queue *queue, struct list_head *slo
 		return;
 	}
 	blktap_grant_unmap(queue, &back);
-	blktap_deferred_add(queue, &back);
-}
-
-/* The queue has looked for requests. Patience is for each anew. queue.lock is held. */
-void blktap_deferred_settle(struct blktap_queue *queue)
-{
-	if (list_empty(&queue->deferred) || !queue->guest.starved)
-		queue->deferred_until = 0;
+	blktap_deferred_add(queue, &back, &copied);
+	list_for_each_entry_safe(slot, next, &copied, node)
+		if (slot->status != BLKIF_RSP_OKAY)
+			list_move_tail(&slot->node, &queue->done);
+	list_splice_tail(&copied, slots);
+	if (!list_empty(&queue->done))
+		blktap_orphan_kick(queue);
 }

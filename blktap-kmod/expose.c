@@ -41,18 +41,20 @@ static bool prefault_requests(struct blktap_window *window, struct vm_area_struc
 	return room;
 }
 
-/* Persistent grants that came with these requests. */
-static void prefault_persistent(struct blktap_window *window, struct vm_area_struct *vma,
+/* Persistent grants that came with these requests. False: Xen has no room for some. */
+static bool prefault_persistent(struct blktap_window *window, struct vm_area_struct *vma,
 				const unsigned long *fresh)
 {
 	struct blktap_run run;
 	unsigned long start;
 	unsigned long end;
+	bool room = true;
 
 	for_each_set_bitrange(start, end, fresh, BLKTAP_PERSISTENT_MAX) {
 		run = (struct blktap_run){ BLKTAP_PAGES + start, end - start };
-		blktap_window_fill(window, vma, &run, 1);
+		room &= blktap_window_fill(window, vma, &run, 1) != -ENOSPC;
 	}
+	return room;
 }
 
 /* Lets tapdisk see the pages that are the slot's own. windows.lock is held. */
@@ -104,22 +106,29 @@ bool blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 			room &= prefault_requests(&windows->window[which], vma, slots);
 	}
 	vma = blktap_window_vma(rw, queue->locked_mm);
-	if (vma)
-		prefault_persistent(rw, vma, fresh);
+	if (vma && !prefault_persistent(rw, vma, fresh)) {
+		/* They come with the next ones. */
+		bitmap_or(queue->persistent.fresh, queue->persistent.fresh, fresh,
+			  BLKTAP_PERSISTENT_MAX);
+		room = false;
+	}
 	return room;
 }
 
-/* Whether tapdisk sees all pages that are the slot's own, at the moment. */
+/* Whether tapdisk sees all pages of the guest that the slot uses, at the moment. */
 bool blktap_window_shows(struct blktap_queue *queue, const struct blktap_slot *slot)
 {
+	const struct blktap_window *rw = &queue->windows.window[BLKTAP_WINDOW_RW];
+	const struct blktap_window *window;
+	unsigned int page;
 	unsigned int seg;
 
-	if (!slot->window)
-		return true;
-	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
-		if (!blktap_page_is_resident(queue->page_of[seg]) &&
-		    !test_bit(seg, slot->window->live))
+	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
+		page = queue->page_of[seg];
+		window = blktap_page_is_persistent(page) ? rw : slot->window;
+		if (page < BLKTAP_WINDOW_PAGES && window && !test_bit(page, window->live))
 			return false;
+	}
 	return true;
 }
 

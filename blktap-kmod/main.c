@@ -10,10 +10,11 @@
 
 struct workqueue_struct *blktap_workqueue;
 
-unsigned int blktap_max_pages = 1024 * BLKTAP_PAGES;
+/* With two of Xen's entries for each, half of the table that it has by default. */
+unsigned int blktap_max_pages = 65536;
 module_param_named(max_pages, blktap_max_pages, uint, 0644);
 MODULE_PARM_DESC(max_pages,
-		 "pages for guests' data at most, over all disks (each queue of a disk reserves 1024, 1024 more for persistent grants, and 1024 more, with memory, for copies); a disk that would pass it is refused");
+		 "pages of guests that are kept mapped at most, over all disks (default 65536); all others are mapped for a request at a time");
 
 /* 0: one for each CPU, up to four. */
 unsigned int blktap_max_queues;
@@ -36,6 +37,11 @@ module_param_named(max_persistent_grants, blktap_max_persistent, uint, 0644);
 MODULE_PARM_DESC(max_persistent_grants,
 		 "grants that a queue keeps mapped at most, for disks that offer it, up to 1024 (default); 0: none does");
 
+unsigned int blktap_persistent_seconds = 60;
+module_param_named(persistent_grant_unused_seconds, blktap_persistent_seconds, uint, 0644);
+MODULE_PARM_DESC(persistent_grant_unused_seconds,
+		 "for how long a grant that no request uses is kept mapped (default 60); 0: until the disk is closed, or Xen has no room");
+
 static bool serving;
 
 static int __init blktap_init(void)
@@ -50,6 +56,9 @@ static int __init blktap_init(void)
 	blktap_workqueue = alloc_workqueue("blktap", WQ_UNBOUND | WQ_MEM_RECLAIM, 0);
 	if (!blktap_workqueue)
 		return -ENOMEM;
+	err = blktap_area_init();
+	if (err)
+		goto no_area;
 	err = blktap_stats_init();
 	if (err)
 		goto no_stats;
@@ -67,6 +76,8 @@ no_claim:
 no_vbds:
 	blktap_stats_exit();
 no_stats:
+	blktap_area_exit();
+no_area:
 	destroy_workqueue(blktap_workqueue);
 	return err;
 }
@@ -76,10 +87,12 @@ static void __exit blktap_exit(void)
 	if (!serving)
 		return;
 	blktap_claim_stop(&blktap_xenbus_driver);
+	blktap_keep_stop();
 	/* The last work item of a removed vbd may still be on its way out. */
 	destroy_workqueue(blktap_workqueue);
 	blktap_vbd_exit();
 	blktap_stats_exit();
+	blktap_area_exit();
 }
 
 module_init(blktap_init);

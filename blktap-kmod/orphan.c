@@ -29,7 +29,7 @@ void blktap_orphan_detach(struct blktap_queue *queue)
 	WRITE_ONCE(queue->owner, NULL);
 	put_task_struct(queue->tapdisk);
 	queue->tapdisk = NULL;
-	blktap_copy_abandon(queue);
+	blktap_area_abandon(queue);
 	blktap_queue_revoke(queue);
 	blktap_queue_forget_tapdisk(queue);
 	if (queue->taking)

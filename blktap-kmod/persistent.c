@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * Persistent grants: pages that a frontend promises to use again, so they stay
- * mapped, for the kernel and in the window, from their first request until the
- * frontend leaves. A request whose pages are all known costs no mapping at all.
- * (It costs the guest a copy: its own pages are not the ones it grants.)
+ * mapped, for the kernel and in the window, from their first request until they
+ * have not been used for a while (keep.c) or the frontend leaves. A request whose
+ * pages are all known costs no mapping at all. (It costs the guest a copy: its own
+ * pages are not the ones it grants.)
  *
  * Each queue keeps so many. When they are all taken, those that were used least
  * recently make room at the end of the batch; until then a request gets its
@@ -79,6 +80,8 @@ void blktap_persistent_start(struct blktap_queue *queue, bool on)
 	persistent->limit = min(READ_ONCE(blktap_max_persistent), BLKTAP_PERSISTENT_MAX);
 	persistent->dropping = false;
 	persistent->full = false;
+	persistent->round = READ_ONCE(blktap_keep.round);
+	persistent->shortage = READ_ONCE(blktap_keep.shortage);
 }
 
 static struct hlist_head *bucket_of(struct blktap_persistent *persistent, grant_ref_t ref)
@@ -109,11 +112,12 @@ static struct blktap_persistent_grant *add(struct blktap_queue *queue, grant_ref
 		persistent->full = true;
 		return NULL;
 	}
+	if (!blktap_keep_begin(queue))
+		return NULL;
 	list_del_init(&grant->node);
 	hlist_add_head(&grant->hash, bucket_of(persistent, ref));
 	grant->ref = ref;
 	grant->state = BLKTAP_GRANT_NEW;
-	persistent->count++;
 	return grant;
 }
 
@@ -164,10 +168,10 @@ void blktap_persistent_mapped(struct blktap_queue *queue, unsigned int page, boo
 	}
 }
 
-static void forget(struct blktap_persistent *persistent, struct blktap_persistent_grant *grant)
+static void forget(struct blktap_queue *queue, struct blktap_persistent_grant *grant)
 {
-	list_move(&grant->node, &persistent->free);
-	persistent->count--;
+	list_move(&grant->node, &queue->persistent.free);
+	blktap_keep_end(queue);
 }
 
 /* One user less. */
@@ -178,8 +182,9 @@ void blktap_persistent_put(struct blktap_queue *queue, unsigned int page)
 
 	if (--grant->users)
 		return;
+	grant->round = READ_ONCE(blktap_keep.round);
 	if (grant->state == BLKTAP_GRANT_BAD)
-		forget(persistent, grant);
+		forget(queue, grant);
 	else
 		list_move_tail(&grant->node, &persistent->unused);
 }
@@ -228,7 +233,7 @@ static void unmap_retired(struct blktap_queue *queue)
 		if (page_count(queue->pages[page]) != 1)
 			continue;
 		blktap_grant_add_unmap(queue, &count, page);
-		forget(persistent, grant);
+		forget(queue, grant);
 	}
 	blktap_count(queue->vbd, persistent_unmaps, count);
 	blktap_grant_unmap_added(queue, count);
@@ -243,15 +248,53 @@ bool blktap_persistent_waits(const struct blktap_queue *queue)
 		(persistent->dropping && !list_empty(&persistent->unused));
 }
 
+static unsigned int count_old(const struct blktap_persistent *persistent)
+{
+	const struct blktap_persistent_grant *grant;
+	unsigned int count = 0;
+
+	list_for_each_entry(grant, &persistent->unused, node) {
+		if (!blktap_keep_is_old(grant->round))
+			break;
+		count++;
+	}
+	return count;
+}
+
+/* Whether keep.c wants something to go that is not used. */
+static bool is_called(const struct blktap_persistent *persistent)
+{
+	return persistent->round != READ_ONCE(blktap_keep.round) ||
+		persistent->shortage != READ_ONCE(blktap_keep.shortage);
+}
+
+/* False: not now. */
+static bool retire_called(struct blktap_queue *queue)
+{
+	struct blktap_persistent *persistent = &queue->persistent;
+	unsigned int round = READ_ONCE(blktap_keep.round);
+	unsigned int shortage = READ_ONCE(blktap_keep.shortage);
+
+	if (!retire(queue, shortage != persistent->shortage ? BLKTAP_PERSISTENT_MAX :
+			   count_old(persistent)))
+		return false;
+	persistent->round = round;
+	persistent->shortage = shortage;
+	return true;
+}
+
 /* Goes on with what has to go: some, for want of room, or all. What I/O still holds stays. */
 void blktap_persistent_settle(struct blktap_queue *queue)
 {
 	struct blktap_persistent *persistent = &queue->persistent;
 
-	if (!persistent->full && !persistent->dropping && list_empty(&persistent->leaving))
+	if (!persistent->full && !persistent->dropping && list_empty(&persistent->leaving) &&
+	    !is_called(persistent))
 		return;
 	if (persistent->dropping)
 		(void)retire(queue, BLKTAP_PERSISTENT_MAX);
+	else if (is_called(persistent))
+		(void)retire_called(queue);
 	else if (persistent->full)
 		persistent->full = !retire(queue, persistent->limit / TRIM_SHARE + 1);
 	unmap_retired(queue);

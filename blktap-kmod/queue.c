@@ -240,7 +240,7 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	blktap_queue_finish(queue);
 }
 
-/* What was copied for a tapdisk that is gone, when this one has not agreed to see copies. */
+/* What was copied for a tapdisk that is gone, when this one does not see copies. */
 static void fail_copied(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
@@ -264,7 +264,7 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 		fail_requests(queue, slots);
 		return 0;
 	}
-	if (!queue->copy_bytes)
+	if (!queue->copies.mapping)
 		fail_copied(queue, slots);
 	/* A barrier that waits comes after these, and would pass them if they waited, too. */
 	if (!blktap_window_expose(queue, slots) && list_empty(&queue->waiting))
@@ -306,7 +306,7 @@ int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)
 	if (n > 0) {
 		blktap_copy_in(queue, &taken);
 		blktap_grant_map(queue, &taken, &deferred);
-		blktap_deferred_add(queue, &deferred);
+		blktap_deferred_add(queue, &deferred, &taken);
 		list_for_each_entry_safe(slot, next, &taken, node)
 			if (slot->status != BLKIF_RSP_OKAY)
 				blktap_queue_answer(queue, slot);
@@ -314,7 +314,6 @@ int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)
 		if (queue->barriers && blktap_queue_barrier_waits(queue))
 			list_splice_tail_init(&taken, &queue->waiting);
 		n = blktap_queue_hand_over(queue, &taken);
-		blktap_deferred_settle(queue);
 	}
 	/* Refused requests have been answered on the way. */
 	if (n >= 0)

@@ -82,7 +82,9 @@ struct blktap_run {
 #define BLKTAP_COPIES_BYTES (BLKTAP_PAGES * PAGE_SIZE)
 
 struct blktap_copies {
-	void *area;                      /* vmalloc_user; tapdisk maps it; or NULL     */
+	struct address_space *mapping;   /* by which tapdisk sees the area; NULL: not  */
+	bool whole;                      /* all its pages are there                    */
+	unsigned int lent;               /* if not, how many                           */
 	unsigned int users;              /* slots whose data is there                  */
 	bool abandoned;                  /* the tapdisk that had it has gone           */
 	unsigned int count;              /* of what follows, the scratch of a batch    */
@@ -127,7 +129,8 @@ struct blktap_slot {
 	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
 	u16 index;
 	u16 first;                       /* of the run of pages: one for each segment          */
-	bool copied;                     /* its data goes through pages of copy.c              */
+	bool copied;                     /* its data goes through pages of area.c              */
+	bool lent;                       /* which are there for it alone                       */
 	bool submitted;                  /* all its I/O was the module's own, and has ended    */
 	bool bounced;                    /* the module has tried, and tapdisk has to           */
 	bool lingers;                    /* done, but in use for longer than one waits         */
@@ -173,6 +176,7 @@ struct blktap_persistent_grant {
 	grant_ref_t ref;
 	u16 users;                       /* segments of requests under way             */
 	u8 state;                        /* enum blktap_grant_state                    */
+	u8 round;                        /* in which it was used last                  */
 };
 
 struct blktap_persistent {
@@ -182,6 +186,9 @@ struct blktap_persistent {
 	bool counted;                    /* and are one use of the queue until then    */
 	unsigned int limit;
 	unsigned int count;              /* that are not free                          */
+	struct list_head keeper;         /* of all queues that have some               */
+	unsigned int round;              /* in which the old ones were looked for last */
+	unsigned int shortage;           /* the last one that it has heeded            */
 	struct list_head free;
 	struct list_head unused;         /* the least recently used first              */
 	struct list_head leaving;        /* out of sight, but perhaps held by some I/O */
@@ -245,7 +252,6 @@ struct blktap_queue {
 	struct list_head waiting;        /* a barrier, and what came with it, until
 					    !blktap_queue_barrier_waits()              */
 	struct list_head deferred;       /* taken, with nothing mapped: deferred.c      */
-	unsigned long deferred_until;    /* jiffies: then they fail; 0: there are none */
 	unsigned int in_use;             /* slots; and one while persistent grants leave */
 	unsigned int offered;            /* of these: tapdisk owns them                */
 	unsigned int submitted;          /* of these: I/O of the module's own is under way */

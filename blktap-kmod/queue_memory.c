@@ -5,8 +5,6 @@
 
 #include "blktap.h"
 
-static atomic_t pages_in_use = ATOMIC_INIT(0);
-
 int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index)
 {
 	unsigned int i;
@@ -50,45 +48,18 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	return err ?: blktap_user_init(queue);
 }
 
-/* -ENOSPC: max_pages would be passed. */
-static int count_pages(unsigned int count)
-{
-	if (atomic_add_return(count, &pages_in_use) <= (int)READ_ONCE(blktap_max_pages))
-		return 0;
-	atomic_sub(count, &pages_in_use);
-	return -ENOSPC;
-}
-
 static int reserve_pages(struct page **pages, unsigned int count)
 {
-	int err = count_pages(count);
+	int err = gnttab_alloc_pages(count, pages);
 
 	if (err)
-		return err;
-	err = gnttab_alloc_pages(count, pages);
-	if (err) {
-		atomic_sub(count, &pages_in_use);
 		memset(pages, 0, count * sizeof(*pages));
-	}
-	return err;
-}
-
-/* Unlike the others, these have memory behind them, each time that a tapdisk attaches. */
-static int alloc_copies(struct blktap_queue *queue)
-{
-	int err = queue->copies.area ? 0 : count_pages(BLKTAP_PAGES);
-
-	if (err)
-		return err;
-	err = blktap_copy_renew(queue);
-	if (!queue->copies.area)
-		atomic_sub(BLKTAP_PAGES, &pages_in_use);
 	return err;
 }
 
 /*
- * The next user gets them at once. So one that something still holds, which must not be, is lost
- * rather than seen through that by whoever holds it, and counts as used for good.
+ * The next user gets them at once. So one that something still holds, which must
+ * not be, is lost rather than seen through that by whoever holds it.
  */
 static void give_pages_back(struct page **pages, unsigned int count)
 {
@@ -100,14 +71,13 @@ static void give_pages_back(struct page **pages, unsigned int count)
 			pages[nr++] = pages[i];
 	WARN_ONCE(nr < count, "blktap: %u pages are still held and not given back\n", count - nr);
 	gnttab_free_pages(nr, pages);
-	atomic_sub(nr, &pages_in_use);
 }
 
 /*
  * Reserves the pages that stand for the guest's, which on Debian's kernels are
- * address space without memory behind it, and those for copies, which are new
- * each time. -ENOSPC: max_pages would be passed; -EAGAIN: what was copied for the
- * tapdisk before is still in use. queue.lock is held.
+ * address space without memory behind it, and renews the area, with memory for
+ * copies if there are to be some. -EAGAIN: what was copied for the tapdisk before
+ * is still in use. queue.lock is held.
  */
 int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool copies)
 {
@@ -129,7 +99,7 @@ int blktap_queue_alloc_pages(struct blktap_queue *queue, bool persistent, bool c
 		if (err)
 			return err;
 	}
-	return copies ? alloc_copies(queue) : 0;
+	return blktap_area_renew(queue, copies);
 }
 
 /* No slot is in use and no process has anything of the queue mapped. */
@@ -140,9 +110,7 @@ void blktap_queue_free(struct blktap_queue *queue)
 		if (queue->pages[BLKTAP_PAGES])
 			give_pages_back(queue->pages + BLKTAP_PAGES, BLKTAP_PERSISTENT_MAX);
 	}
-	if (queue->copies.area)
-		atomic_sub(BLKTAP_PAGES, &pages_in_use);
-	blktap_copy_free(queue);
+	blktap_area_free(queue);
 	blktap_persistent_free(queue);
 	kvfree(queue->pages);
 	blktap_user_free(queue);

@@ -28,7 +28,8 @@
 	X(lying_producer)     /* ring indices that cannot be                    */ \
 	X(bad_commands)       /* tapdisk broke the protocol                     */ \
 	X(stale_commands)     /* tapdisk answered a request taken back before   */ \
-	X(requests_deferred)  /* for whose pages Xen had no room, each time     */ \
+	X(requests_no_room)   /* for whose pages Xen had no room, each time     */ \
+	X(requests_deferred)  /* of these, those that could not be copied       */ \
 	X(kernel_map_ops)     /* grants mapped for the kernel                   */ \
 	X(kernel_unmap_ops)                                                       \
 	X(user_map_ops)       /* grants mapped into a window                    */ \

@@ -78,8 +78,14 @@ void blktap_window_prepare(struct blktap_queue *queue, struct mm_struct *mm)
 int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
 		       const struct blktap_run *runs, unsigned int nr)
 {
-	return blktap_is_auto_translated() ? blktap_user_page_fill(window, vma, runs, nr) :
-		blktap_user_pte_fill(window, runs, nr);
+	int err;
+
+	if (blktap_is_auto_translated())
+		return blktap_user_page_fill(window, vma, runs, nr);
+	err = blktap_user_pte_fill(window, runs, nr);
+	if (err == -ENOSPC)
+		blktap_keep_less();
+	return err;
 }
 
 /* The kernel is about to change user PTEs in `range`: Xen must have removed its own before. */

@@ -9,7 +9,7 @@
  *     fd = open("/dev/blktap/vbd-D-V", O_RDWR | O_CLOEXEC)
  *     ioctl(fd, BLKTAP_IOC_ATTACH, &attach)    says what the disk is and which queue this is,
  *                                              learns the layout and how many queues there are
- *     mmap(fd, ...)                            four areas or five, see below
+ *     mmap(fd, ...)                            the areas below
  *     loop: poll(fd); ioctl(fd, BLKTAP_IOC_RUN, flags)
  *     close(fd)                                detaches
  *
@@ -43,9 +43,12 @@
  *
  * Pages from blktap_attach.window_pages on, as many as blktap_attach.pages, are
  * those of the area of copies, in its order: the module's own, where it copies
- * the data of small requests from and to the guest instead of showing the
- * guest's pages. They are there, and the area is, only if tapdisk allows such
- * copying by blktap_attach.copy_bytes, and stay visible between requests.
+ * data from and to the guest instead of showing the guest's pages. Small requests
+ * are copied if tapdisk allows it by blktap_attach.copy_bytes; then all pages of
+ * the area are there, and stay visible between requests. Without it, pages are
+ * there only for requests for which Xen has no room to map more, and only while
+ * tapdisk owns their slots: an access outside that time is a SIGBUS. A tapdisk that
+ * has not mapped the area gets no copies: then such requests wait.
  *
  * BLKTAP_IOC_RUN is the one doorbell of both directions. Unless something is
  * delegated, see below, the module works only inside it, in tapdisk's own
@@ -170,8 +173,7 @@ struct blktap_attach {
  *   EBUSY   another fd has the queue, or this fd has one
  *   EPERM   queue 0 is another process's
  *   ESTALE  not the disk that the guest has seen, or that queue 0 has
- *   ENOSPC  the module's max_pages would be passed
- *   EAGAIN  with copy_bytes: what was copied for the last tapdisk is still in use; try again
+ *   EAGAIN  what was copied for the last tapdisk is still in use; try again
  *   ENODEV  the vbd is gone
  *   ENOMEM
  */

@@ -56,9 +56,6 @@ Error refusal(int code) {
     case EPROTONOSUPPORT:
       return plain_error("attach", "the loaded module blktap is of another version: with no disk "
                          "in use, modprobe -r blktap && modprobe blktap", code);
-    case ENOSPC:
-      return plain_error("attach", "the disks use as many guest pages as the module's parameter "
-                         "max_pages allows", code);
     case EAGAIN:
       return plain_error("attach", "I/O of this vbd's last tapdisk does not end: does its storage "
                          "hang?", code);
@@ -91,7 +88,7 @@ class KmodSource final : public Source {
     if (attach.copy_bytes)
       lasting_ = {copies_.at(0), std::size_t{attach.pages} * RING_PAGE_SIZE};
     areas_.emplace(attach, AreaPointers{descriptors_.at(0), commands_.at(0), window_rw_.at(0),
-                                        window_ro_.at(0), lasting_.data()}, capacity_);
+                                        window_ro_.at(0), copies_.at(0)}, capacity_);
     return attach.queues;
   }
 
@@ -173,9 +170,11 @@ class KmodSource final : public Source {
                      PROT_READ | PROT_WRITE);
     if (done)
       done = map_one(window_ro_, BLKTAP_MAP_WINDOW_RO, attach.window_bytes, PROT_READ);
-    if (done && attach.copy_bytes)
-      done = map_one(copies_, BLKTAP_MAP_COPIES, std::size_t{attach.pages} * RING_PAGE_SIZE,
-                     PROT_READ | PROT_WRITE);
+    if (!done) return done;
+    // Not agreed on, too: what Xen has no room for is copied, by modules that know how.
+    done = map_one(copies_, BLKTAP_MAP_COPIES, std::size_t{attach.pages} * RING_PAGE_SIZE,
+                   PROT_READ | PROT_WRITE);
+    if (!done && done.error().code == ENXIO && !attach.copy_bytes) return {};
     return done;
   }
 
@@ -195,7 +194,7 @@ class KmodSource final : public Source {
   Mapping window_rw_;
   Mapping window_ro_;
   Mapping copies_;
-  std::span<std::byte> lasting_;  // the copies
+  std::span<std::byte> lasting_;  // the copies, if all their pages are there
   std::optional<Areas> areas_;
   SourceCounters counters_;
   bool has_replies_ = false;

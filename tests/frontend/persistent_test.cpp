@@ -162,6 +162,67 @@ TEST_F(PersistentGrants, MakeRoomForOthers)
     EXPECT_EQ(mapped_now(), 0u);
 }
 
+TEST_F(PersistentGrants, GoWhenNobodyHasUsedThemForLong)
+{
+    const Parameter second("persistent_grant_unused_seconds", 1);
+    connect();
+    xen::Pages pages(8, Access::read_write);
+    number(pages);
+    const blktap_req busy = ask(pages, 0, 3);
+    const blktap_req req = ask(pages, 3, 5);
+    std::uint8_t* const page = seat->page(req, 0);
+    answer(req);
+    EXPECT_EQ(mapped_now(), 8u);
+    const Counters before = vbd.counters();
+    EXPECT_TRUE(eventually(30s, [&] { return mapped_now() == 3; })) << "those in use stay";
+    EXPECT_EQ(signal_of_read(page), SIGBUS);
+    expect_seen(busy, pages, 0);
+    for (const char* name : {"runs", "tapdisk_wakeups", "guest_notifies"})
+        EXPECT_EQ(vbd.counters().at(name), before.at(name)) << name << ": an idle disk sleeps";
+    answer(busy);
+    EXPECT_TRUE(eventually(30s, [&] { return mapped_now() == 0; }));
+    const blktap_req again = ask(pages, 0, 8);
+    expect_seen(again, pages, 0);
+    answer(again);
+}
+
+TEST_F(PersistentGrants, StayWhileTheyAreUsed)
+{
+    const Parameter seconds("persistent_grant_unused_seconds", 3);
+    connect();
+    xen::Pages pages(2, Access::read_write);
+    for (int i = 0; i < 24; i++) {
+        answer(ask(pages, 0, 2));
+        std::this_thread::sleep_for(250ms);
+    }
+    EXPECT_EQ(vbd.counters().at("persistent_maps"), 2u);
+}
+
+TEST_F(PersistentGrants, AreNoMoreThanTheHostAllows)
+{
+    connect();
+    Vbd other_vbd{{}};
+    Seat other_seat(other_vbd.node(), persistent_attach());
+    Frontend other(other_vbd, Shape{.persistent = true});
+    ASSERT_TRUE(other.connect());
+    xen::Pages pages(40, Access::read_write);
+    number(pages);
+    answer(ask(pages, 0, 10));
+    const Parameter few("max_pages", 16);
+    for (std::size_t first = 0; first < 40; first += 5) {
+        other.put(request(BLKIF_OP_WRITE, 8, pages, first, 5));
+        other.push();
+        const auto req = other_seat.next();
+        ASSERT_TRUE(req);
+        for (std::uint16_t i = 0; i < 5; i++)
+            EXPECT_EQ(*other_seat.page(*req, i), *pages.page(first + i).data()) << first + i;
+        EXPECT_GE(other_seat.answer(*req), 0);
+        ASSERT_TRUE(other.wait());
+        EXPECT_LE(mapped_on_this_host(), 16u);
+    }
+    EXPECT_GT(mapped_on_this_host(), 10u);
+}
+
 TEST_F(PersistentGrants, ThatAreBadFailAloneAndMayBeMended)
 {
     connect();

@@ -26,7 +26,7 @@ blktap_attach attach_to(std::uint64_t sectors)
     return attach;
 }
 
-Seat::Seat(const std::string& node, blktap_attach attach)
+Seat::Seat(const std::string& node, blktap_attach attach, bool sees_copies)
     : fd_(open(node.c_str(), O_RDWR | O_CLOEXEC)), attach_(attach)
 {
     if (fd_ < 0)
@@ -38,7 +38,7 @@ Seat::Seat(const std::string& node, blktap_attach attach)
         commands_ = map(BLKTAP_MAP_COMMANDS, attach_.commands_bytes, PROT_READ | PROT_WRITE);
         window_rw_ = map(BLKTAP_MAP_WINDOW_RW, attach_.window_bytes, PROT_READ | PROT_WRITE);
         window_ro_ = map(BLKTAP_MAP_WINDOW_RO, attach_.window_bytes, PROT_READ);
-        if (attach_.copy_bytes)
+        if (attach_.copy_bytes || sees_copies)
             copies_ = map(BLKTAP_MAP_COPIES, copies_bytes(), PROT_READ | PROT_WRITE);
     } catch (...) {
         close(fd_);

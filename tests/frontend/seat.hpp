@@ -24,8 +24,10 @@ class Seat {
 public:
     static constexpr std::uint64_t kSectors = 8192;
 
-    // Opens, attaches and maps. Throws std::system_error when any of that is refused.
-    explicit Seat(const std::string& node, blktap_attach attach = attach_to(kSectors));
+    // Opens, attaches and maps; copies, too, if some are allowed or they are to be seen all the
+    // same. Throws std::system_error when any of that is refused.
+    explicit Seat(const std::string& node, blktap_attach attach = attach_to(kSectors),
+                  bool sees_copies = false);
     ~Seat();
     Seat(const Seat&) = delete;
     Seat& operator=(const Seat&) = delete;
@@ -50,6 +52,7 @@ public:
     std::uint8_t* window(bool writable) const { return writable ? window_rw_ : window_ro_; }
     void unmap_window(bool writable);
     std::size_t window_bytes() const { return attach_.window_bytes; }
+    std::uint8_t* copies() const { return copies_; }
     std::size_t copies_bytes() const { return attach_.pages * 4096ull; }
 
     // Writes a command into the ring and moves the index; the module sees it at the next run().
