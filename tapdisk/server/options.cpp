@@ -75,7 +75,12 @@ void describe(CLI::App& app, Options& options) {
   add_choice<bool>(app, "--window", options.attach.prefault,
                    {{"prefault", true}, {"fault", false}},
                    "when the guest's pages become visible");
-  app.add_flag("--persistent-grants", options.attach.persistent,
+  add_choice<Profile>(app, "--profile", options.profile,
+                      {{"fast", Profile::kFast},
+                       {"zero-copy", Profile::kZeroCopy},
+                       {"copy", Profile::kCopy}},
+                      "--persistent-grants; --no-persistent-grants; --persistent-grants --copy 1m");
+  app.add_flag("--persistent-grants,!--no-persistent-grants", options.attach.persistent,
                "keep pages mapped that the guest uses again; it copies its data to them");
   app.add_option("--copy", options.attach.copy_bytes,
                  "copy the data of requests of at most so many bytes instead of mapping it")
@@ -89,6 +94,15 @@ void describe(CLI::App& app, Options& options) {
   app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
   app.add_flag("--removable", options.attach.removable, "the disk is removable");
   app.add_flag("--foreground-log", options.foreground_log, "log for a reader, not the journal");
+}
+
+// What the profile says of what was not given.
+void apply_profile(const CLI::App& app, Options& options) {
+  constexpr std::uint32_t kAnyRequest = BLKTAP_SEGS_MAX * RING_PAGE_SIZE;
+  if (!app.count("--persistent-grants"))
+    options.attach.persistent = options.profile != Profile::kZeroCopy;
+  if (!app.count("--copy"))
+    options.attach.copy_bytes = options.profile == Profile::kCopy ? kAnyRequest : 0;
 }
 
 }  // namespace
@@ -118,6 +132,7 @@ Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arg
   } catch (const CLI::ParseError& wrong) {
     return Error{EINVAL, wrong.what()};
   }
+  apply_profile(app, options);
   // Not a check of the option: an empty value is none to CLI11's checks.
   if (options.image.path.empty()) return Error{EINVAL, "--image: the path is empty"};
   options.attach.submits = options.path == DataPath::kSubmit || options.path == DataPath::kMix;

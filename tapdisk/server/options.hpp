@@ -24,8 +24,16 @@ enum class DataPath {
   kMix,       // each in its turn: see mix.hpp; or the start fails
 };
 
+// What is gained by what; the options that it stands for may be given, too, and prevail.
+enum class Profile {
+  kFast,      // persistent grants, where the guest takes them; nothing is copied in this domain
+  kZeroCopy,  // nothing is copied, neither by the guest
+  kCopy,      // as kFast, and copied in this domain where the guest does not take them
+};
+
 struct Options {
   AttachOptions attach;
+  Profile profile = Profile::kFast;
   ImageOptions image;
   EngineKind engine = EngineKind::kAuto;
   DataPath path = DataPath::kAuto;

@@ -66,6 +66,25 @@ TEST(Options, EachIsUnderstood) {
   EXPECT_EQ(options.attach.poll_us, 50u);
 }
 
+TEST(Options, AProfileIsWhatWasNotSaid) {
+  const auto with = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments{"--vbd", "vbd-1-2", "--image", "/x"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Options options = good(arguments);
+    return std::pair{options.attach.persistent, options.attach.copy_bytes};
+  };
+  EXPECT_EQ(with({}), (std::pair{true, 0u}));
+  EXPECT_EQ(with({"--profile", "fast"}), with({}));
+  EXPECT_EQ(with({"--profile", "zero-copy"}), (std::pair{false, 0u}));
+  EXPECT_EQ(with({"--profile", "copy"}), (std::pair{true, 1u << 20}));
+  EXPECT_EQ(with({"--no-persistent-grants"}), (std::pair{false, 0u}));
+  EXPECT_EQ(with({"--persistent-grants", "--profile", "zero-copy"}), (std::pair{true, 0u}));
+  EXPECT_EQ(with({"--copy", "4k", "--profile", "zero-copy"}), (std::pair{false, 4096u}));
+  EXPECT_EQ(with({"--profile", "copy", "--copy", "0"}), (std::pair{true, 0u}));
+  EXPECT_THAT(bad({"--vbd", "vbd-1-2", "--image", "/x", "--profile", "slow"}),
+              HasSubstr("zero-copy"));
+}
+
 TEST(Options, WatchingNeedsTheModuleAndHasABound) {
   EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--poll-us", "50", "--source", "grants"})
                 .find("--poll-us: there is no module"), std::string::npos);

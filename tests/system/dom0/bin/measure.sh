@@ -25,10 +25,12 @@ set_options() { # BACK-END
     blkback-not-persistent) echo N > /sys/module/xen_blkback/parameters/feature_persistent ;;
     tap:*)
         local options=
+        # The guest takes persistent grants. What these two measure is also what the defaults and
+        # --profile copy do for a guest that does not.
+        [[ $1 != *+zero-copy* ]] || options+=" --profile zero-copy"
+        [[ $1 != *+copy* ]] || options+=" --profile copy --no-persistent-grants"
         [[ $1 != *+window* ]] || options+=" --data-path window"
         [[ $1 != *+submit* ]] || options+=" --data-path submit"
-        [[ $1 != *+persistent* ]] || options+=" --persistent-grants"
-        [[ $1 != *+copy* ]] || options+=" --copy 1m"
         [[ $1 != *+poll* ]] || options+=" --poll-us 5000" # emulated guests are slow to ask again
         sed -i '/^TAPDISK_OPTIONS=/d' /etc/default/blktap
         echo "TAPDISK_OPTIONS='$options'" >> /etc/default/blktap
