@@ -129,6 +129,10 @@ class OpenImage {
   // error is that the store became smaller, and nothing has changed.
   virtual Result<std::uint64_t> grow() = 0;
 
+  // Makes durable what this host's page cache may have that the storage has not; waits. For the
+  // end, when no view is used any more: who opens the store next may be another host.
+  virtual Result<void> settle() = 0;
+
   // What of the disk needs nobody who understands the format. As of now: the image may grow.
   virtual std::vector<Extent> extents() const = 0;
 

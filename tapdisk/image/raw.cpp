@@ -6,11 +6,14 @@
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cerrno>
 #include <ctime>
+#include <system_error>
 
+#include "base/log.hpp"
 #include "base/syscall.hpp"
 #include "image/discard.hpp"
 #include "image/geometry.hpp"
@@ -18,6 +21,11 @@
 
 namespace tapdisk {
 namespace {
+
+// 0 or -errno.
+int sync_all(int fd) noexcept {
+  return retry_eintr([&] { return ::fdatasync(fd); });
+}
 
 // The first sync that failed, on any queue, which makes all later ones fail: what was lost is not
 // told again.
@@ -115,6 +123,14 @@ class RawFile final : public OpenImage {
     return now;
   }
 
+  Result<void> settle() override {
+    if (info_.direct || info_.read_only) return {};
+    if (const int error = -sync_all(file_.get()); error)
+      return system_error(path_ + ": the guest's last writes may be lost: syncing them failed",
+                          error);
+    return {};
+  }
+
   // Through the page cache somebody has to wait, and that is better not the kernel.
   std::vector<Extent> extents() const override {
     if (!info_.direct) return {};
@@ -137,6 +153,17 @@ class RawFile final : public OpenImage {
   ImageInfo info_;
   mutable SyncError sync_error_;
 };
+
+// What this host has in its cache of the image. With direct I/O each request would have to be kept
+// in step with it; somebody, such as udev, has most often looked at a device's beginning. Without,
+// the guest would read it, though another host may have written to the storage since; what is not
+// written back yet cannot be dropped.
+void drop_cache(int fd, const std::string& path, bool direct) {
+  if (const int error = direct ? 0 : -sync_all(fd); error)
+    log::warning("{}: what this host has written to it before could not be synced: {}", path,
+                 std::generic_category().message(error));
+  ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+}
 
 constexpr int kClaimAttempts = 5;
 constexpr timespec kClaimPause{0, 50'000'000};
@@ -220,10 +247,7 @@ Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
   Result<ImageInfo> info =
       find_geometry(file->fd.get(), options.path, options.read_only, options.direct);
   if (!info) return info.error();
-  // Of whatever this host has in its cache, each request would have to be kept in step with it;
-  // somebody, such as udev, has most often looked at the device's beginning.
-  if (file->is_block && info->direct)
-    ::posix_fadvise(file->fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  if (file->is_block || !info->direct) drop_cache(file->fd.get(), options.path, info->direct);
   if (options.discard && !options.read_only)
     info->discard = find_discard(file->fd.get(), *info);
   return std::make_unique<RawFile>(std::move(file->fd), options.path, *info);

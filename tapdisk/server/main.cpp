@@ -119,9 +119,15 @@ int serve(const Options& options) {
   log::info("{}", description);
   notify::ready(description);
   const Result<bool> gone = queues.serve();
-  if (!gone) return failed(kRunFailed, gone.error());
+  // Before this process ends, for which the toolstack waits: then another host may open the image.
+  const Result<void> settled = (*image)->settle();
+  if (!gone) {
+    if (!settled) log::error("{}", settled.error().what);
+    return failed(kRunFailed, gone.error());
+  }
   // What is of no use any more must not be left to the toolstack, which may run no script.
   if (*gone && !options.file.empty()) ::unlink(options.file.c_str());
+  if (!settled) return failed(kRunFailed, settled.error());
   notify::stopping("done");
   log::info("{} done", options.attach.vbd);
   return kDone;

@@ -6,7 +6,8 @@
 // module would refuse, and any wrong byte, ends the process with a message.
 //
 // FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
-// FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it.
+// FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each fdatasync(2),
+// of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -314,6 +315,13 @@ extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
     return device->run(static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(argument)));
   if (device && request == BLKTAP_IOC_WAKE) return ::eventfd_write(device->fd, 1);
   return next<int (*)(int, unsigned long, void*)>("ioctl")(fd, request, argument);
+}
+
+extern "C" int fdatasync(int fd) {
+  std::fprintf(stderr, "fake device: fdatasync\n");
+  if (!std::getenv("FAKE_FDATASYNC_ERRNO")) return next<int (*)(int)>("fdatasync")(fd);
+  errno = static_cast<int>(from_environment("FAKE_FDATASYNC_ERRNO"));
+  return -1;
 }
 
 extern "C" void* mmap(void* address, std::size_t bytes, int protection, int flags, int fd,

@@ -14,70 +14,16 @@
 #include <fstream>
 #include <vector>
 
-#include "base/syscall.hpp"
-#include "image/geometry.hpp"
-#include "tests/support/loop_device.hpp"
 #include "tests/support/open_image.hpp"
 #include "tests/support/temp_file.hpp"
+#include "tests/unit/image_fixture.hpp"
 
 namespace tapdisk {
 namespace {
 
 using ::testing::HasSubstr;
-using testing::LoopDevice;
-using testing::open_raw;
+using testing::ImageTest;
 using testing::TempDirectory;
-using testing::ViewedImage;
-
-struct Waiter final : ImageClient {
-  void op_finished(ImageOp& op) noexcept override { finished = &op; }
-  ImageOp* finished = nullptr;
-};
-
-class ImageTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    auto made = make_engine(EngineKind::kAuto);
-    ASSERT_TRUE(made);
-    engine = std::move(*made);
-  }
-
-  Result<ViewedImage> open(const std::string& path, bool read_only = false,
-                           Direct direct = Direct::kAuto) {
-    ImageOptions options;
-    options.path = path;
-    options.read_only = read_only;
-    options.direct = direct;
-    return open_raw(options, *engine);
-  }
-
-  std::string error_of(const std::string& path, bool read_only = false) {
-    auto image = open(path, read_only);
-    return image ? "opened" : image.error().what;
-  }
-
-  int run(Image& image, ImageVerb verb, std::uint64_t sector, std::uint64_t bytes) {
-    range[0] = {memory.data(), bytes};
-    op = {};
-    op.verb = verb;
-    op.sector = sector;
-    op.bytes = bytes;
-    if (verb == ImageVerb::kRead || verb == ImageVerb::kWrite) op.data = range;
-    op.client = &waiter;
-    waiter.finished = nullptr;
-    image.start(op);
-    for (int turns = 0; !waiter.finished && turns < 1000; turns++) engine->turn(-1);
-    EXPECT_EQ(waiter.finished, &op);
-    return op.result;
-  }
-
-  TempDirectory directory;
-  std::unique_ptr<Engine> engine;
-  Waiter waiter;
-  ImageOp op;
-  std::array<iovec, 1> range{};
-  alignas(4096) std::array<std::byte, 8192> memory{};
-};
 
 // The open files of this process that are `path`, by the flags of their opens.
 std::vector<int> flags_of_opens(const std::string& path) {
@@ -311,62 +257,6 @@ TEST_F(ImageTest, GrowsWithItsFileAndDoesNotShrink) {
   EXPECT_THAT(smaller.error().what, HasSubstr(path + ": has become smaller"));
   EXPECT_EQ((*image)->info().sectors, 4096u);
   EXPECT_EQ(opened.device(), 0u);
-}
-
-TEST_F(ImageTest, DirectUnitFoundByTrialAgreesWithTheFileSystem) {
-  const std::string path = directory.file("a.img", 1 << 20);
-  auto fd = open_file(path, O_RDONLY | O_DIRECT);
-  ASSERT_TRUE(fd);
-  EXPECT_EQ(direct_unit_by_trial(fd->get()), direct_unit(fd->get()));
-}
-
-TEST_F(ImageTest, BlockDeviceWith512ByteBlocks) {
-  const LoopDevice loop{directory.file("back.img", 1 << 20), 512};
-  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
-  auto image = open(loop.path());
-  ASSERT_TRUE(image) << image.error().what;
-  EXPECT_EQ((*image)->info().sectors, 2048u);
-  EXPECT_EQ((*image)->info().sector_size, 512u);
-  EXPECT_TRUE((*image)->info().direct);
-  EXPECT_EQ(run(**image, ImageVerb::kWrite, 2047, 512), 0);
-  EXPECT_EQ(run(**image, ImageVerb::kSync, 0, 0), 0);
-}
-
-TEST_F(ImageTest, BlockDeviceWith4096ByteBlocks) {
-  const LoopDevice loop{directory.file("back.img", 1 << 20), 4096};
-  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
-  auto image = open(loop.path());
-  ASSERT_TRUE(image) << image.error().what;
-  EXPECT_EQ((*image)->info().sectors, 2048u);
-  EXPECT_EQ((*image)->info().sector_size, 4096u);
-  EXPECT_GE((*image)->info().physical_sector_size, 4096u);
-  EXPECT_EQ(run(**image, ImageVerb::kRead, 2040, 4096), 0);
-  EXPECT_DEATH(run(**image, ImageVerb::kRead, 1, 4096), "internal error");
-}
-
-TEST_F(ImageTest, ABlockDeviceThatTheHostUsesIsRefused) {
-  const LoopDevice loop{directory.file("back.img", 1 << 20), 512};
-  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
-  auto claim = open_file(loop.path(), O_RDONLY | O_EXCL);
-  ASSERT_TRUE(claim);
-  EXPECT_THAT(error_of(loop.path()), HasSubstr("in use by this host"));
-  EXPECT_THAT(error_of(loop.path(), true), HasSubstr("in use by this host"));
-}
-
-TEST_F(ImageTest, ABlockDeviceIsSharedByOneMachineWithItself) {
-  const LoopDevice loop{directory.file("back.img", 1 << 20), 512};
-  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
-  ImageOptions options;
-  options.path = loop.path();
-  options.lock.vm = "machine";
-  auto first = open_raw(options, *engine);
-  ASSERT_TRUE(first) << first.error().what;
-  auto second = open_raw(options, *engine);
-  EXPECT_TRUE(second) << second.error().what;
-  options.lock.vm = "another";
-  auto third = open_raw(options, *engine);
-  ASSERT_FALSE(third);
-  EXPECT_THAT(third.error().what, HasSubstr("in use by another guest"));
 }
 
 }  // namespace

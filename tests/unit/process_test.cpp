@@ -171,6 +171,39 @@ TEST_F(ProcessTest, ServesWithoutDirectIoToo) {
   EXPECT_THAT(log(), HasSubstr("buffered"));
 }
 
+// The page cache's data goes to the storage before the process ends, for which a detach waits.
+TEST_F(ProcessTest, SyncsAtItsEndWhatItHasWrittenWithoutDirectIo) {
+  serve("--direct\noff\n", {"FAKE_REQUESTS=50", "FAKE_END=gone"});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log().substr(log().find("all right")), HasSubstr("fake device: fdatasync"));
+}
+
+TEST_F(ProcessTest, SyncsAtSigtermToo) {
+  serve("--direct\noff\n");
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  const std::size_t before = log().size();
+  ::kill(child, SIGTERM);
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log().substr(before), HasSubstr("fake device: fdatasync"));
+}
+
+TEST_F(ProcessTest, ALastSyncThatFailsIsSaid) {
+  serve("--direct\noff\n",
+        {"FAKE_REQUESTS=50", "FAKE_END=gone", "FAKE_FDATASYNC_ERRNO=" + std::to_string(EIO)});
+  EXPECT_EQ(exit_code(), 3) << log();
+  const std::string lost =
+      image + ": the guest's last writes may be lost: syncing them failed: Input/output error";
+  EXPECT_THAT(log(), HasSubstr(lost));
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  EXPECT_THAT(next_message(), HasSubstr("STATUS=" + lost));
+}
+
+TEST_F(ProcessTest, DirectIoNeedsNoSyncAtTheEnd) {
+  serve("", {"FAKE_REQUESTS=50", "FAKE_END=gone", "FAKE_FDATASYNC_ERRNO=" + std::to_string(EIO)});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log(), ::testing::Not(HasSubstr("fake device: fdatasync")));
+}
+
 TEST_F(ProcessTest, SigtermDrainsAndEndsWell) {
   serve("", {"FAKE_REQUESTS=100"});
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
