@@ -30,10 +30,23 @@ void clear_direct(int fd) noexcept {
   if (flags >= 0) ::fcntl(fd, F_SETFL, flags & ~O_DIRECT);
 }
 
-// Since Linux 6.6 tmpfs lets anybody ask for direct I/O, and goes through the page cache as ever.
-bool only_pretends(int fd) noexcept {
+constexpr std::string_view kNotHere = "direct I/O is not possible here";
+constexpr std::string_view kNotOnBtrfs =
+    "no direct I/O, for Btrfs keeps checksums of this file's data, and a guest that changes pages "
+    "while they are written would spoil them (chattr +C, before the file has content, turns the "
+    "checksums off)";
+constexpr std::string_view kNotOnChecksums =
+    "no direct I/O, for this file system keeps checksums of data, and a guest that changes pages "
+    "while they are written would spoil them";
+
+// Why there is no direct I/O on a file, although it may be asked for; nothing: there is.
+std::string_view obstacle_of(int fd) noexcept {
   struct statfs status {};
-  return ::fstatfs(fd, &status) == 0 && status.f_type == TMPFS_MAGIC;
+  if (::fstatfs(fd, &status)) return {};
+  int flags = 0;
+  if (::ioctl(fd, FS_IOC_GETFLAGS, &flags)) flags = 0;
+  return why_not_direct(static_cast<std::uint32_t>(status.f_type),
+                        static_cast<std::uint32_t>(flags));
 }
 
 bool can_read_direct(int fd, std::byte* buffer, unsigned bytes) noexcept {
@@ -70,21 +83,40 @@ ImageInfo regular_file(const struct stat& status) {
   return info;
 }
 
-// Direct I/O if the file can do it in blocks that a disk can have.
-bool go_direct(int fd, bool is_block, ImageInfo& info) {
-  if ((!is_block && only_pretends(fd)) || !set_direct(fd)) return false;
+// Direct I/O if the file can do it in blocks that a disk can have. Gives the reason if not.
+std::string_view go_direct(int fd, bool is_block, ImageInfo& info) {
+  if (const std::string_view reason = is_block ? "" : obstacle_of(fd); !reason.empty())
+    return reason;
+  if (!set_direct(fd)) return kNotHere;
   const unsigned unit = is_block ? info.sector_size : direct_unit(fd);
   if (unit == 0) {
     clear_direct(fd);
-    return false;
+    return kNotHere;
   }
   info.sector_size = unit;
   info.physical_sector_size = std::max(info.physical_sector_size, unit);
   info.direct = true;
-  return true;
+  return {};
 }
 
 }  // namespace
+
+// Since Linux 6.6 tmpfs lets anybody ask for direct I/O, and goes through the page cache as ever.
+//
+// A checksum is of the page as it was at that moment, and the page is the guest's. If it fits
+// nothing, the block cannot be read any more (Btrfs of Linux 6.1); so newer ones go through the
+// page cache, and say nothing of it. ZFS 2.3 fails the write, earlier ones only pretend.
+std::string_view why_not_direct(std::uint32_t file_system, std::uint32_t flags) noexcept {
+  constexpr std::uint32_t kBcachefs = 0xca451a4e;
+  constexpr std::uint32_t kZfs = 0x2fc12fc1;
+  switch (file_system) {
+    case TMPFS_MAGIC: return kNotHere;
+    case BTRFS_SUPER_MAGIC: return flags & FS_NOCOW_FL ? "" : kNotOnBtrfs;
+    case kBcachefs:
+    case kZfs: return kNotOnChecksums;
+    default: return {};
+  }
+}
 
 unsigned direct_unit_by_trial(int fd) {
   alignas(kSectorSizeMax) std::array<std::byte, std::size_t{2} * kSectorSizeMax> buffer;
@@ -120,10 +152,11 @@ Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only,
   ImageInfo info = *found;
   info.read_only = read_only;
 
-  if (direct != Direct::kOff && !go_direct(fd, is_block, info)) {
-    if (direct == Direct::kOn)
-      return plain_error(path, "direct I/O is not possible here", EOPNOTSUPP);
-    log::warning("{}: direct I/O is not possible here, going through the page cache", path);
+  const std::string_view obstacle =
+      direct == Direct::kOff ? "" : go_direct(fd, is_block, info);
+  if (!obstacle.empty()) {
+    if (direct == Direct::kOn) return plain_error(path, obstacle, EOPNOTSUPP);
+    log::warning("{}: {}, going through the page cache", path, obstacle);
   }
   if (!std::has_single_bit(info.sector_size) || info.sector_size > kSectorSizeMax)
     return plain_error(path, fmt::format("its blocks of {} bytes are too large for a disk",

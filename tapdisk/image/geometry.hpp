@@ -4,7 +4,9 @@
 // can be bypassed.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "image/image.hpp"
 
@@ -16,6 +18,10 @@ Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only,
 
 // How many sectors of 512 B the store behind `fd` holds now, in whole blocks of `sector_size`.
 Result<std::uint64_t> find_capacity(int fd, const std::string& path, std::uint32_t sector_size);
+
+// Why a regular file of that kind of file system (statfs(2)), with those flags (FS_IOC_GETFLAGS),
+// is served through the page cache although it can be opened for direct I/O; nothing: it is not.
+std::string_view why_not_direct(std::uint32_t file_system, std::uint32_t flags) noexcept;
 
 // The smallest unit of direct I/O on a regular file, bytes: 512 or 4096; 0 if there is none.
 // Asks the file system, or where it does not say, tries. `fd` is O_DIRECT.

@@ -3,6 +3,9 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/ioctl.h>
 
 #include <cstring>
 #include <filesystem>
@@ -11,6 +14,7 @@
 #include "base/syscall.hpp"
 #include "image/geometry.hpp"
 #include "tests/support/loop_device.hpp"
+#include "tests/support/mounted.hpp"
 #include "tests/unit/image_fixture.hpp"
 
 namespace tapdisk {
@@ -18,6 +22,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using testing::LoopDevice;
+using testing::Mounted;
 using testing::open_raw;
 
 using StorageTest = testing::ImageTest;
@@ -76,6 +81,43 @@ TEST_F(StorageTest, ABlockDeviceIsSharedByOneMachineWithItself) {
   auto third = open_raw(options, *engine);
   ASSERT_FALSE(third);
   EXPECT_THAT(third.error().what, HasSubstr("in use by another guest"));
+}
+
+// Direct I/O would make the checksums of pages that the guest may change meanwhile.
+TEST_F(StorageTest, AFileWithDataChecksumsIsServedThroughThePageCache) {
+  const Mounted btrfs{directory, "btrfs", "mkfs.btrfs -q", 128 << 20, 4096};
+  if (!btrfs.works()) GTEST_SKIP() << "no Btrfs here";
+  const std::string path = btrfs.path() / "a.img";
+  std::ofstream{path} << "";
+  std::filesystem::resize_file(path, 1 << 20);
+  const auto refused = open(path, false, Direct::kOn);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().what, HasSubstr("chattr +C"));
+  auto image = open(path);
+  ASSERT_TRUE(image) << image.error().what;
+  EXPECT_FALSE((*image)->info().direct);
+  EXPECT_TRUE(image->opened->extents().empty());
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 0, 4096), 0);
+
+  const std::string plain = btrfs.path() / "plain.img";
+  std::ofstream{plain} << "";
+  int flags = FS_NOCOW_FL;
+  ASSERT_EQ(::ioctl(open_file(plain, O_RDONLY)->get(), FS_IOC_SETFLAGS, &flags), 0);
+  std::filesystem::resize_file(plain, 1 << 20);
+  auto direct = open(plain);
+  ASSERT_TRUE(direct) << direct.error().what;
+  EXPECT_TRUE((*direct)->info().direct);
+}
+
+TEST(WhyNotDirect, ChecksumsAndPretenceAreReasons) {
+  EXPECT_THAT(why_not_direct(TMPFS_MAGIC, 0), HasSubstr("not possible here"));
+  EXPECT_THAT(why_not_direct(BTRFS_SUPER_MAGIC, 0), HasSubstr("chattr +C"));
+  EXPECT_EQ(why_not_direct(BTRFS_SUPER_MAGIC, FS_NOCOW_FL), "");
+  EXPECT_THAT(why_not_direct(0x2fc12fc1, 0), HasSubstr("checksums"));  // ZFS
+  EXPECT_THAT(why_not_direct(0xca451a4e, FS_NOCOW_FL), HasSubstr("checksums"));  // bcachefs
+  EXPECT_EQ(why_not_direct(EXT4_SUPER_MAGIC, 0), "");
+  EXPECT_EQ(why_not_direct(XFS_SUPER_MAGIC, 0), "");
+  EXPECT_EQ(why_not_direct(NFS_SUPER_MAGIC, 0), "");
 }
 
 std::string start_of(const std::string& path, std::size_t bytes) {
