@@ -26,14 +26,20 @@ inline constexpr unsigned kPagesMax = BLKTAP_PAGES;  // of a window, and entries
 inline constexpr unsigned kIosPerRequestMax = 1;
 // One fdatasync runs at a time; flushes that arrive meanwhile share the next one.
 inline constexpr unsigned kSyncsMax = 1;
-// The vbd's device, and discards that are done.
-inline constexpr unsigned kWatchesMax = 2;
+// The vbd's device, discards that are done, and ranges that have become free.
+inline constexpr unsigned kWatchesMax = 3;
 // What the queue may have started, so that starting never waits or fails. Not rounded up: libaio
 // takes it from a number for the whole host (fs.aio-max-nr).
 inline constexpr unsigned kEngineDepth = kSlotsMax * kIosPerRequestMax + kSyncsMax + kWatchesMax;
 
+// Where storage has larger units than the disk: buffers of a queue for parts of units.
+inline constexpr unsigned kAlignersBuffers = 8;
+inline constexpr unsigned kAlignersBufferBytes = 64 << 10;
+
+static_assert(kAlignersBufferBytes % kSectorSizeMax == 0 && kAlignersBufferBytes > kSectorSizeMax,
+              "a buffer holds whole units, and each piece ends more than it began");
 static_assert(kSlotsMax * sizeof(void*) <= RING_PAGE_SIZE,
-              "the smallest pipe holds a pointer for each slot, so starting a discard never waits");
+              "the smallest pipe holds a pointer for each slot, so posting a letter never waits");
 static_assert(kSegsMax <= 1024, "a request is one readv or writev (IOV_MAX)");
 static_assert(kSlotsMax <= BLKTAP_COMMANDS,
               "every slot can be answered between two doorbells, so answering never waits");

@@ -22,11 +22,6 @@
 namespace tapdisk {
 namespace {
 
-// What goes through the pipes, in both directions.
-struct Message {
-  ImageOp* op = nullptr;
-};
-
 int punch_hole(int fd, std::uint64_t offset, std::uint64_t bytes) noexcept {
   return retry_eintr([&] {
     return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -80,87 +75,69 @@ DiscardInfo find_discard(int fd, const ImageInfo& info) {
   return S_ISBLK(status.st_mode) ? of_device(status, info) : of_file(fd, status, info);
 }
 
-Discarder::Discarder(int fd, bool is_block, Engine& engine, DiscardClient& client) noexcept
-    : fd_(fd), is_block_(is_block), engine_(engine), client_(client) {}
-
-Result<Discarder::Pipe> Discarder::make_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC)) return system_error("pipe", errno);
-  return Pipe{Fd{ends[0]}, Fd{ends[1]}};
-}
-
 Result<std::unique_ptr<Discarder>> Discarder::open(int fd, Engine& engine,
                                                    DiscardClient& client) {
   struct stat status {};
   if (::fstat(fd, &status)) return system_error("discard", errno);
-  std::unique_ptr<Discarder> made{new Discarder{fd, S_ISBLK(status.st_mode), engine, client}};
-  for (Pipe* pipe : {&made->asked_, &made->done_}) {
-    Result<Pipe> ends = make_pipe();
-    if (!ends) return ends.error();
-    *pipe = std::move(*ends);
+  std::unique_ptr<Discarder> made{new Discarder{fd, client}};
+  if (S_ISBLK(status.st_mode)) {
+    int block = 0;
+    if (::ioctl(fd, BLKSSZGET, &block)) return system_error("discard", errno);
+    made->device_block_ = static_cast<std::uint32_t>(block);
   }
-  // The engine may say "readable" of what was read just before.
-  if (::fcntl(made->done_.out.get(), F_SETFL, O_NONBLOCK)) return system_error("pipe", errno);
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC)) return system_error("pipe", errno);
+  made->asked_out_ = Fd{ends[0]};
+  made->asked_in_ = Fd{ends[1]};
+  auto done = Mailbox::open(engine, *made);
+  if (!done) return done.error();
+  made->done_ = std::move(*done);
   try {
     made->helper_ = std::thread{[discarder = made.get()] { discarder->run(); }};
   } catch (const std::system_error& error) {
     return system_error("thread for discards", error.code().value());
   }
-  made->watch_.verb = IoVerb::kWatch;
-  made->watch_.fd = made->done_.out.get();
-  made->watch_.client = made.get();
-  engine.start(made->watch_);
   return made;
 }
 
 Discarder::~Discarder() {
   over_ = true;
-  asked_.in = Fd{};  // wakes the helper
+  asked_in_ = Fd{};  // wakes the helper
   if (helper_.joinable()) helper_.join();
 }
 
 void Discarder::start(ImageOp& op) noexcept {
-  const Message message{&op};
+  const ImageOp* const asked = &op;
   const auto written = retry_eintr([&] {
-    return ::write(asked_.in.get(), &message, sizeof(message));
+    return ::write(asked_in_.get(), &asked, sizeof(asked));
   });
-  check(written == sizeof(message));
+  check(written == sizeof(asked));
 }
 
 void Discarder::run() noexcept {
   ::pthread_setname_np(::pthread_self(), "discard");
-  Message message;
-  while (retry_eintr([&] {
-           return ::read(asked_.out.get(), &message, sizeof(message));
-         }) == sizeof(message)) {
+  ImageOp* op = nullptr;
+  while (retry_eintr([&] { return ::read(asked_out_.get(), &op, sizeof(op)); }) == sizeof(op)) {
     if (over_) return;
-    message.op->result = discard(*message.op);
-    // The pipe orders the result before the data thread's look at it.
-    const auto written =
-        retry_eintr([&] { return ::write(done_.in.get(), &message, sizeof(message)); });
-    check(written == sizeof(message));
+    op->result = discard(*op);
+    done_->post(op);
   }
 }
 
 int Discarder::discard(const ImageOp& op) const noexcept {
   const std::uint64_t offset = op.sector * kSectorSize;
-  if (!is_block_) return punch_hole(fd_, offset, op.bytes);
-  std::array<std::uint64_t, 2> range{offset, op.bytes};
+  if (!device_block_) return punch_hole(fd_, offset, op.bytes);
+  // A device refuses what is not whole blocks, and its blocks may be larger than the disk's.
+  const std::uint64_t start = (offset + device_block_ - 1) / device_block_ * device_block_;
+  const std::uint64_t end = (offset + op.bytes) / device_block_ * device_block_;
+  if (start >= end) return 0;
+  std::array<std::uint64_t, 2> range{start, end - start};
   return retry_eintr([&] { return ::ioctl(fd_, BLKDISCARD, range.data()); });
 }
 
-// Messages are written whole, so they are read whole.
-void Discarder::io_finished(Io& io) noexcept {
-  check(io.result > 0);
-  std::array<Message, kSlotsMax> messages;
-  const auto bytes = retry_eintr([&] {
-    return ::read(done_.out.get(), messages.data(), sizeof(messages));
-  });
-  engine_.start(watch_);
-  if (bytes == -EAGAIN) return;
-  check(bytes > 0 && bytes % static_cast<ssize_t>(sizeof(Message)) == 0);
-  for (std::size_t i = 0; i < static_cast<std::size_t>(bytes) / sizeof(Message); i++)
-    client_.discard_finished(*messages[i].op, messages[i].op->result);
+void Discarder::delivered(void* letter) noexcept {
+  ImageOp& op = *static_cast<ImageOp*>(letter);
+  client_.discard_finished(op, op.result);
 }
 
 }  // namespace tapdisk

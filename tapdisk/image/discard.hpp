@@ -5,8 +5,7 @@
 // They are system calls that may take seconds, and the data thread must not wait for them. A block
 // device has nothing asynchronous for it (6.1), io_uring gives a file's fallocate(2) to a thread of
 // its own anyway, and libaio has no word for it; so there is one way for all, a helper that makes
-// the calls one after the other. Operations go to it and come back through pipes: nothing is
-// locked, and the engine wakes the data thread as for any other file.
+// the calls one after the other. Operations go to it through a pipe, and come back by a mailbox.
 //
 // A regular file gets holes (fallocate PUNCH_HOLE), which read as zeros; what is not a whole block
 // of the file system is zeroed. A block device gets BLKDISCARD; a device skips what is not a whole
@@ -21,6 +20,7 @@
 #include "base/resource.hpp"
 #include "base/result.hpp"
 #include "image/image.hpp"
+#include "image/mailbox.hpp"
 #include "io/engine.hpp"
 
 namespace tapdisk {
@@ -38,7 +38,7 @@ class DiscardClient {
   ~DiscardClient() = default;
 };
 
-class Discarder final : private IoClient {
+class Discarder final : private MailboxClient {
  public:
   // `fd` is the store's and stays open. Called in the engine's thread, as start() is.
   static Result<std::unique_ptr<Discarder>> open(int fd, Engine& engine, DiscardClient& client);
@@ -52,24 +52,17 @@ class Discarder final : private IoClient {
   void start(ImageOp& op) noexcept;
 
  private:
-  struct Pipe {
-    Fd out;  // of reading
-    Fd in;
-  };
-
-  Discarder(int fd, bool is_block, Engine& engine, DiscardClient& client) noexcept;
-  static Result<Pipe> make_pipe();
+  Discarder(int fd, DiscardClient& client) noexcept : fd_(fd), client_(client) {}
   void run() noexcept;  // the helper
   int discard(const ImageOp& op) const noexcept;
-  void io_finished(Io& io) noexcept override;
+  void delivered(void* letter) noexcept override;
 
   int fd_;
-  bool is_block_;
-  Engine& engine_;
+  std::uint32_t device_block_ = 0;  // bytes; 0: it is a file
   DiscardClient& client_;
-  Pipe asked_;  // ImageOp*, to the helper
-  Pipe done_;   // ImageOp*, back
-  Io watch_;    // of done_
+  Fd asked_out_;  // of reading ImageOp*, by the helper
+  Fd asked_in_;
+  std::unique_ptr<Mailbox> done_;
   std::atomic<bool> over_{false};
   std::thread helper_;
 };

@@ -88,13 +88,12 @@ std::string_view go_direct(int fd, bool is_block, ImageInfo& info) {
   if (const std::string_view reason = is_block ? "" : obstacle_of(fd); !reason.empty())
     return reason;
   if (!set_direct(fd)) return kNotHere;
-  const unsigned unit = is_block ? info.sector_size : direct_unit(fd);
-  if (unit == 0) {
+  info.unit = is_block ? info.sector_size : direct_unit(fd);
+  if (info.unit == 0) {
+    info.unit = kSectorSize;
     clear_direct(fd);
     return kNotHere;
   }
-  info.sector_size = unit;
-  info.physical_sector_size = std::max(info.physical_sector_size, unit);
   info.direct = true;
   return {};
 }
@@ -136,13 +135,15 @@ unsigned direct_unit(int fd) {
   return unit <= kSectorSize ? kSectorSize : kSectorSizeMax;
 }
 
-Result<std::uint64_t> find_capacity(int fd, const std::string& path, std::uint32_t sector_size) {
+Result<std::uint64_t> find_capacity(int fd, const std::string& path, const ImageInfo& info) {
   const Result<std::uint64_t> bytes = size_of(fd, path);
   if (!bytes) return bytes.error();
-  return *bytes / sector_size * (sector_size / kSectorSize);
+  const std::uint32_t block = std::max(info.sector_size, info.unit);
+  return *bytes / block * (block / kSectorSize);
 }
 
-Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only, Direct direct) {
+Result<ImageInfo> find_geometry(int fd, const ImageOptions& options) {
+  const std::string& path = options.path;
   struct stat status {};
   if (::fstat(fd, &status)) return system_error(path, errno);
   const bool is_block = S_ISBLK(status.st_mode);
@@ -150,27 +151,33 @@ Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only,
   Result<ImageInfo> found = is_block ? block_device(fd, path) : regular_file(status);
   if (!found) return found;
   ImageInfo info = *found;
-  info.read_only = read_only;
+  info.read_only = options.read_only;
 
   const std::string_view obstacle =
-      direct == Direct::kOff ? "" : go_direct(fd, is_block, info);
+      options.direct == Direct::kOff ? "" : go_direct(fd, is_block, info);
   if (!obstacle.empty()) {
-    if (direct == Direct::kOn) return plain_error(path, obstacle, EOPNOTSUPP);
+    if (options.direct == Direct::kOn) return plain_error(path, obstacle, EOPNOTSUPP);
     log::warning("{}: {}, going through the page cache", path, obstacle);
   }
-  if (!std::has_single_bit(info.sector_size) || info.sector_size > kSectorSizeMax)
-    return plain_error(path, fmt::format("its blocks of {} bytes are too large for a disk",
-                                         info.sector_size), EINVAL);
+  if (options.sector_size) info.sector_size = options.sector_size;
+  const std::uint32_t block = std::max(info.sector_size, info.unit);
+  info.physical_sector_size = std::max(info.physical_sector_size, block);
+  if (!std::has_single_bit(block) || block > kSectorSizeMax)
+    return plain_error(path, fmt::format("its blocks of {} bytes are too large for a disk", block),
+                       EINVAL);
+  if (is_unaligned(info))
+    log::info("{}: its storage has blocks of {} bytes, the disk of {}: writes of less are slow",
+              path, info.unit, info.sector_size);
 
   // A block that the file holds only a part of is left out: nothing is ever written past the end.
   const Result<std::uint64_t> bytes = size_of(fd, path);
   if (!bytes) return bytes.error();
-  const std::uint64_t usable = *bytes / info.sector_size * info.sector_size;
+  const std::uint64_t usable = *bytes / block * block;
   if (usable == 0) return plain_error(path, *bytes ? "is smaller than one sector" : "is empty",
                                       EINVAL);
   if (usable != *bytes)
     log::warning("{}: the last {} bytes are not a whole sector of {} bytes and are not used",
-                 path, *bytes - usable, info.sector_size);
+                 path, *bytes - usable, block);
   info.sectors = usable / kSectorSize;
   return info;
 }

@@ -14,10 +14,14 @@ namespace tapdisk {
 
 // Finds out and, if I/O is to bypass the page cache, switches `fd` to O_DIRECT. `fd` is a regular
 // file or a block device. What the user should know but need not act on is logged as a warning.
-Result<ImageInfo> find_geometry(int fd, const std::string& path, bool read_only, Direct direct);
+Result<ImageInfo> find_geometry(int fd, const ImageOptions& options);
 
-// How many sectors of 512 B the store behind `fd` holds now, in whole blocks of `sector_size`.
-Result<std::uint64_t> find_capacity(int fd, const std::string& path, std::uint32_t sector_size);
+// How many sectors of 512 B the store behind `fd` holds now, in whole blocks of the disk and whole
+// units of the store.
+Result<std::uint64_t> find_capacity(int fd, const std::string& path, const ImageInfo& info);
+
+// Whether the disk has blocks that direct I/O on its store is too coarse for.
+inline bool is_unaligned(const ImageInfo& info) noexcept { return info.unit > info.sector_size; }
 
 // Why a regular file of that kind of file system (statfs(2)), with those flags (FS_IOC_GETFLAGS),
 // is served through the page cache although it can be opened for direct I/O; nothing: it is not.

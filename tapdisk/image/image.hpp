@@ -47,6 +47,9 @@ struct ImageInfo {
   Capacity sectors;                        // units of 512 B, whole logical blocks
   std::uint32_t sector_size = 0;           // logical block, bytes
   std::uint32_t physical_sector_size = 0;  // bytes
+  // What I/O on the store is made of: its offset, length and memory, bytes. More than sector_size:
+  // tapdisk has to do what is not whole units, see aligner.hpp.
+  std::uint32_t unit = kSectorSize;
   bool read_only = false;
   bool direct = false;                     // I/O bypasses the page cache
   DiscardInfo discard;
@@ -92,6 +95,9 @@ class Image {
 
   virtual const ImageInfo& info() const noexcept = 0;
 
+  // Of what moved, bytes that went through a buffer because they were no whole units of the store.
+  virtual std::uint64_t bytes_realigned() const noexcept { return 0; }
+
   // Where the whole of a read or write, of `bytes` at `sector`, can be carried out with direct I/O
   // by somebody who does not understand the format. Nothing: start() it.
   virtual std::optional<Place> place(ImageVerb verb, std::uint64_t sector,
@@ -107,13 +113,13 @@ class Image {
   virtual void do_start(ImageOp& op) noexcept = 0;
 };
 
-// Sectors that lie in a file as they are, where anybody may read and, unless the disk is
-// read-only, write them.
+// Sectors that lie in a file as they are, where anybody may read and perhaps write them.
 struct Extent {
   std::uint64_t sector = 0;   // the first, units of 512 B; whole logical blocks
   std::uint64_t sectors = 0;  // how many
   std::uint64_t offset = 0;   // bytes, of the first in the file
   int fd = -1;                // the image's
+  bool writable = false;
 };
 
 class OpenImage {
@@ -147,6 +153,7 @@ struct ImageOptions {
   std::string path;
   bool read_only = false;
   Direct direct = Direct::kAuto;
+  std::uint32_t sector_size = 0;  // 512 or 4096 bytes; 0: a device's own, and 512 for a file
   bool discard = true;  // offered if the store can do it
   LockRequest lock;  // `writes` follows from read_only
 };

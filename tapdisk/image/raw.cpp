@@ -15,9 +15,11 @@
 
 #include "base/log.hpp"
 #include "base/syscall.hpp"
+#include "image/aligner.hpp"
 #include "image/discard.hpp"
 #include "image/geometry.hpp"
 #include "image/lock.hpp"
+#include "image/range_lock.hpp"
 
 namespace tapdisk {
 namespace {
@@ -42,7 +44,8 @@ class SyncError {
   std::atomic<int> error_{0};
 };
 
-class RawImage final : public Image, private IoClient, private DiscardClient {
+class RawImage final : public Image, private IoClient, private DiscardClient,
+                       private AlignerClient {
  public:
   RawImage(int fd, Fd sync_fd, const ImageInfo& info, SyncError& sync_error,
            Engine& engine) noexcept
@@ -56,19 +59,31 @@ class RawImage final : public Image, private IoClient, private DiscardClient {
     return {};
   }
 
-  const ImageInfo& info() const noexcept override { return info_; }
+  Result<void> open_aligner(RangeLock& ranges) {
+    auto opened = Aligner::open({fd_, info_.unit, ranges}, engine_, *this);
+    if (!opened) return opened.error();
+    aligner_ = std::move(*opened);
+    return {};
+  }
 
-  std::optional<Place> place(ImageVerb, std::uint64_t sector,
+  const ImageInfo& info() const noexcept override { return info_; }
+  std::uint64_t bytes_realigned() const noexcept override {
+    return aligner_ ? aligner_->bytes_moved() : 0;
+  }
+
+  std::optional<Place> place(ImageVerb verb, std::uint64_t sector,
                              std::uint64_t) const noexcept override {
-    if (!info_.direct) return {};
+    if (!info_.direct || (verb == ImageVerb::kWrite && is_unaligned(info_))) return {};
     return Place{fd_, sector * kSectorSize};
   }
 
  private:
   void do_start(ImageOp& op) noexcept override {
     switch (op.verb) {
-      case ImageVerb::kRead: return start_io(op, IoVerb::kRead);
-      case ImageVerb::kWrite: return start_io(op, IoVerb::kWrite);
+      case ImageVerb::kRead:
+      case ImageVerb::kWrite:
+        if (aligner_) return aligner_->start(op);
+        return start_io(op, op.verb == ImageVerb::kRead ? IoVerb::kRead : IoVerb::kWrite);
       case ImageVerb::kSync: return start_io(op, IoVerb::kSync);
       case ImageVerb::kDiscard: return discarder_->start(op);
     }
@@ -91,6 +106,7 @@ class RawImage final : public Image, private IoClient, private DiscardClient {
     finish(op, op.verb == ImageVerb::kSync ? sync_error_.after(io.result) : io.result);
   }
   void discard_finished(ImageOp& op, int result) noexcept override { finish(op, result); }
+  void aligned_finished(ImageOp& op, int result) noexcept override { finish(op, result); }
 
   int fd_;
   // The kernel tells each open of a file once that it could not write something back. By an open of
@@ -100,6 +116,7 @@ class RawImage final : public Image, private IoClient, private DiscardClient {
   SyncError& sync_error_;
   Engine& engine_;
   std::unique_ptr<Discarder> discarder_;  // only if discards are offered
+  std::unique_ptr<Aligner> aligner_;      // only if the store's units are larger than the disk's
 };
 
 class RawFile final : public OpenImage {
@@ -115,7 +132,7 @@ class RawFile final : public OpenImage {
   }
 
   Result<std::uint64_t> grow() override {
-    Result<std::uint64_t> now = find_capacity(file_.get(), path_, info_.sector_size);
+    Result<std::uint64_t> now = find_capacity(file_.get(), path_, info_);
     if (!now) return now;
     if (*now < info_.sectors)
       return plain_error(path_, "has become smaller than the disk, which keeps its size", EINVAL);
@@ -131,10 +148,11 @@ class RawFile final : public OpenImage {
     return {};
   }
 
-  // Through the page cache somebody has to wait, and that is better not the kernel.
+  // Through the page cache somebody has to wait, and that is better not the kernel. And nobody but
+  // the queues keeps what they write to a part of a unit from others; to read does no harm.
   std::vector<Extent> extents() const override {
     if (!info_.direct) return {};
-    return {Extent{0, info_.sectors, 0, file_.get()}};
+    return {Extent{0, info_.sectors, 0, file_.get(), !info_.read_only && !is_unaligned(info_)}};
   }
 
   Result<std::unique_ptr<Image>> view(Engine& engine) const override {
@@ -144,6 +162,8 @@ class RawFile final : public OpenImage {
                                             engine);
     if (info_.discard.offered)
       if (const Result<void> opened = image->open_discarder(); !opened) return opened.error();
+    if (is_unaligned(info_))
+      if (const Result<void> opened = image->open_aligner(ranges_); !opened) return opened.error();
     return image;
   }
 
@@ -152,6 +172,7 @@ class RawFile final : public OpenImage {
   std::string path_;
   ImageInfo info_;
   mutable SyncError sync_error_;
+  mutable RangeLock ranges_;
 };
 
 // What this host has in its cache of the image. With direct I/O each request would have to be kept
@@ -244,8 +265,7 @@ Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
   Result<OpenedFile> file = open_and_lock(options);
   if (!file) return file.error();
 
-  Result<ImageInfo> info =
-      find_geometry(file->fd.get(), options.path, options.read_only, options.direct);
+  Result<ImageInfo> info = find_geometry(file->fd.get(), options);
   if (!info) return info.error();
   if (file->is_block || !info->direct) drop_cache(file->fd.get(), options.path, info->direct);
   if (options.discard && !options.read_only)

@@ -17,20 +17,18 @@ IoProgress finish(Io& io, int result) noexcept {
   return IoProgress::kFinished;
 }
 
-// Drops `bytes` from the front of what is still to be moved.
-void consume(Io& io, std::uint32_t bytes) noexcept {
-  io.offset += bytes;
-  io.left -= bytes;
-  while (bytes >= io.data.front().iov_len) {
-    bytes -= static_cast<std::uint32_t>(io.data.front().iov_len);
-    io.data = io.data.subspan(1);
+}  // namespace
+
+void drop_front(std::span<iovec>& data, std::size_t bytes) noexcept {
+  while (!data.empty() && bytes >= data.front().iov_len) {
+    bytes -= data.front().iov_len;
+    data = data.subspan(1);
   }
-  iovec& front = io.data.front();
+  if (data.empty()) return;
+  iovec& front = data.front();
   front.iov_base = static_cast<std::byte*>(front.iov_base) + bytes;
   front.iov_len -= bytes;
 }
-
-}  // namespace
 
 IoProgress advance_io(Io& io, long result) noexcept {
   if (result == -EINTR) return IoProgress::kAgain;
@@ -50,7 +48,9 @@ IoProgress advance_io(Io& io, long result) noexcept {
   const auto whole = static_cast<std::uint32_t>(result) & ~(kSectorSize - 1);
   // Nothing moved: the file ends here, so it has been cut short since it was opened.
   if (whole == 0) return finish(io, io.verb == IoVerb::kRead ? -ENODATA : -EIO);
-  consume(io, whole);
+  io.offset += whole;
+  io.left -= whole;
+  drop_front(io.data, whole);
   return IoProgress::kAgain;
 }
 

@@ -99,6 +99,9 @@ enum class IoProgress {
 };
 IoProgress advance_io(Io& io, long result) noexcept;
 
+// What is left of `data` when its first `bytes` have been moved.
+void drop_front(std::span<iovec>& data, std::size_t bytes) noexcept;
+
 // A moment for the kernel to find memory again; the alternative to it is a busy loop.
 void pause_before_retry() noexcept;
 

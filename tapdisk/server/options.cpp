@@ -68,6 +68,9 @@ void describe(CLI::App& app, Options& options) {
   add_choice<Direct>(app, "--direct", options.image.direct,
                      {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
                      "whether I/O bypasses the page cache");
+  add_choice<std::uint32_t>(app, "--sector-size", options.image.sector_size,
+                            {{"auto", 0}, {"512", 512}, {"4096", 4096}},
+                            "the blocks of the disk; auto: a device's own, and 512 for a file");
   app.add_flag("!--no-discard", options.image.discard, "offer the guest no discards");
   app.add_option("--vm", options.image.lock.vm, "UUID of the guest, for the image's lock");
   add_choice<bool>(app, "--source", options.attach.grants, {{"module", false}, {"grants", true}},

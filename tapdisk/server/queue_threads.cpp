@@ -108,7 +108,7 @@ Result<void> QueueThreads::delegate(std::uint64_t from) {
     extent.sector += skipped;
     extent.sectors -= skipped;
     extent.offset += skipped * kSectorSize;
-    done = source.delegate(extent, !setting_.image.info().read_only);
+    done = source.delegate(extent);
     if (!done) break;
   }
   if (!done) static_cast<void>(source.withdraw_all());

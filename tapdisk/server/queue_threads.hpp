@@ -61,7 +61,9 @@ class QueueThread {
   Source& source() noexcept { return *source_; }
   void stop() noexcept { server_->stop(); }
   bool vbd_is_gone() const noexcept { return server_->vbd_is_gone(); }  // after join()
-  QueueView view() const noexcept { return {engine_.get(), source_.get(), &*server_}; }
+  QueueView view() const noexcept {
+    return {engine_.get(), image_.get(), source_.get(), &*server_};
+  }
 
  private:
   void run();

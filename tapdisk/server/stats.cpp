@@ -25,6 +25,7 @@ json counters_of(const QueueView& queue) {
       {"bytes_read", served.bytes_read.get()},
       {"bytes_written", served.bytes_written.get()},
       {"bytes_discarded", served.bytes_discarded.get()},
+      {"bytes_realigned", queue.image->bytes_realigned()},
       {"errors", served.errors.get()},
       {"turns", served.turns.get()},
       {"doorbells", vbd.rings.get()},

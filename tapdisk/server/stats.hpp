@@ -16,6 +16,7 @@ namespace tapdisk {
 // The parts of one queue that count.
 struct QueueView {
   const Engine* engine = nullptr;
+  const Image* image = nullptr;
   const Source* source = nullptr;
   const Server* server = nullptr;
 };

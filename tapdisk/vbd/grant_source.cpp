@@ -164,7 +164,7 @@ class GrantSource final : public Source {
     if (!told && told.error().code == ENOENT) return {};
     return told;
   }
-  Result<void> delegate(const Extent&, bool) noexcept override {
+  Result<void> delegate(const Extent&) noexcept override {
     return plain_error("delegating", "there is no module", EOPNOTSUPP);
   }
   Result<void> withdraw_all() noexcept override { return {}; }

@@ -129,13 +129,13 @@ class KmodSource final : public Source {
     return {};
   }
 
-  Result<void> delegate(const Extent& extent, bool writable) noexcept override {
+  Result<void> delegate(const Extent& extent) noexcept override {
     blktap_extent argument{};
     argument.sector = extent.sector;
     argument.sectors = extent.sectors;
     argument.offset = extent.offset;
     argument.fd = extent.fd;
-    argument.flags = BLKTAP_EXTENT_READ | (writable ? BLKTAP_EXTENT_WRITE : 0);
+    argument.flags = BLKTAP_EXTENT_READ | (extent.writable ? BLKTAP_EXTENT_WRITE : 0);
     if (::ioctl(device_.get(), BLKTAP_IOC_DELEGATE, &argument))
       return system_error("delegating to the module", errno);
     return {};

@@ -68,7 +68,7 @@ class Source {
 
   // From now on requests inside the extent may be served without asking, through the extent's file;
   // what fails comes here after all. On the first queue, from any thread.
-  virtual Result<void> delegate(const Extent& extent, bool writable) noexcept = 0;
+  virtual Result<void> delegate(const Extent& extent) noexcept = 0;
 
   // No extent is used any more when it returns. On the first queue, from any thread.
   virtual Result<void> withdraw_all() noexcept = 0;

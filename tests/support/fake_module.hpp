@@ -256,7 +256,7 @@ class FakeSource final : public Source {
     told_size = sectors;
     return {};
   }
-  Result<void> delegate(const Extent&, bool) noexcept override { return {}; }
+  Result<void> delegate(const Extent&) noexcept override { return {}; }
   Result<void> withdraw_all() noexcept override { return {}; }
   bool has_replies() const noexcept override { return has_replies_; }
   const SourceCounters& counters() const noexcept override { return counters_; }

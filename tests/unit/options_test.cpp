@@ -38,6 +38,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_EQ(options.attach.copy_bytes, 0u);
   EXPECT_EQ(options.attach.poll_us, 0u);
   EXPECT_TRUE(options.image.discard);
+  EXPECT_EQ(options.image.sector_size, 0u);
   EXPECT_FALSE(options.attach.cdrom);
   EXPECT_FALSE(options.attach.removable);
   EXPECT_EQ(options.control, "/run/blktap/vbd-3-51712.sock");
@@ -50,10 +51,11 @@ TEST(Options, EachIsUnderstood) {
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
             "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window",
-            "--copy", "64k", "--poll-us", "50"});
+            "--copy", "64k", "--poll-us", "50", "--sector-size", "4096"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
   EXPECT_EQ(options.path, DataPath::kWindow);
+  EXPECT_EQ(options.image.sector_size, 4096u);
   EXPECT_EQ(options.image.direct, Direct::kOff);
   EXPECT_EQ(options.image.lock.vm, "0b9e");
   EXPECT_FALSE(options.attach.prefault);

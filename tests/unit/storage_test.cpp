@@ -154,5 +154,28 @@ TEST_F(StorageTest, WhatThePageCacheHasIsNotWhatAnotherHostHasWritten) {
   EXPECT_EQ(memory[0], std::byte{'n'});
 }
 
+TEST_F(StorageTest, ABlockDeviceCanBeShownWithSmallerBlocks) {
+  const LoopDevice loop{directory.file("back.img", 1 << 20), 4096};
+  if (!loop.works()) GTEST_SKIP() << "no loop devices here";
+  ImageOptions options;
+  options.path = loop.path();
+  options.sector_size = 512;
+  auto image = open_raw(options, *engine);
+  ASSERT_TRUE(image) << image.error().what;
+  EXPECT_EQ((*image)->info().sector_size, 512u);
+  EXPECT_EQ((*image)->info().physical_sector_size, 4096u);
+  EXPECT_TRUE((*image)->info().direct);
+  memory.fill(std::byte{'b'});
+  EXPECT_EQ(run(**image, ImageVerb::kWrite, 3, 512), 0);
+  memory.fill(std::byte{0});
+  EXPECT_EQ(run(**image, ImageVerb::kRead, 2, 1536), 0);
+  EXPECT_EQ(memory[0], std::byte{0});
+  EXPECT_EQ(memory[512], std::byte{'b'});
+  EXPECT_EQ(memory[1024], std::byte{0});
+  if ((*image)->info().discard.offered) {
+    EXPECT_EQ(run(**image, ImageVerb::kDiscard, 1, 1024), 0) << "less than a block";
+  }
+}
+
 }  // namespace
 }  // namespace tapdisk
