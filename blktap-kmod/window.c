@@ -145,9 +145,10 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	page = blktap_window_page(window, vmf->address);
 	if (page >= BLKTAP_WINDOW_PAGES)
 		return VM_FAULT_SIGBUS;
-	blktap_count(window->queue->vbd, window_faults, 1);
+	/* Who locks its memory tries the first page of each mapping. */
 	if (!find_run(window, page, &run))
 		return VM_FAULT_SIGBUS;
+	blktap_count(window->queue->vbd, window_faults, 1);
 	err = is_prepared(window) ? 0 : blktap_user_pte_prepare(window);
 	err = err ?: blktap_window_fill(window, vmf->vma, &run, 1);
 	/* An access is tried again, and an I/O ends with ENOMEM. */

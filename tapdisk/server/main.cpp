@@ -2,6 +2,9 @@
 //
 // tapdisk: serves one virtual disk of a Xen guest from an image. Builds every part and hands it
 // to the next.
+#include <malloc.h>
+#include <pthread.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -13,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/limits.hpp"
 #include "base/log.hpp"
 #include "server/control.hpp"
 #include "server/notify.hpp"
@@ -88,6 +92,25 @@ void become_io_flusher() {
     log::info("not marked as an I/O flusher: {}", std::generic_category().message(errno));
 }
 
+// What is locked is there as a whole, be it used or not: threads get no more than they can need.
+// Called before there are any.
+void keep_threads_small() {
+  ::mallopt(M_ARENA_MAX, 1);
+  pthread_attr_t attributes;
+  if (::pthread_attr_init(&attributes)) return;
+  if (!::pthread_attr_setstacksize(&attributes, kThreadStackBytes))
+    ::pthread_setattr_default_np(&attributes);
+  ::pthread_attr_destroy(&attributes);
+}
+
+// A host may swap to the disk, and then must not have swapped out who serves it. The module's areas
+// are none of memory management's business; all else is there from now on.
+void lock_memory() {
+  if (::mlockall(MCL_CURRENT | MCL_FUTURE))
+    log::warning("memory not locked: {}; this host should not swap to the disk",
+                 std::generic_category().message(errno));
+}
+
 int serve(const Options& options) {
   auto image = open_image("raw", options.image);
   if (!image) return failed(kStartFailed, image.error());
@@ -117,6 +140,7 @@ int serve(const Options& options) {
     log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
   const std::string description = describe(options, disk, queues, *delegated);
   log::info("{}", description);
+  lock_memory();
   notify::ready(description);
   const Result<bool> gone = queues.serve();
   // Before this process ends, for which the toolstack waits: then another host may open the image.
@@ -147,6 +171,7 @@ int run(std::vector<std::string> arguments) {
   log::set_journal(!options.foreground_log && log::stderr_is_journal());
   std::signal(SIGPIPE, SIG_IGN);
   become_io_flusher();
+  keep_threads_small();
   return serve(options);
 }
 

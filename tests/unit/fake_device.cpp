@@ -7,7 +7,8 @@
 //
 // FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
 // FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each fdatasync(2),
-// of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO.
+// of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO; mlockall(2) fails with
+// FAKE_MLOCKALL_ERRNO.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -65,6 +66,15 @@ unsigned queues_of_vbd() {
 std::atomic<unsigned> attached{0};
 std::atomic<unsigned> rung{0};
 std::atomic<unsigned> finished{0};
+
+// Of all mappings of the areas. They are made one after the other.
+struct Area {
+  void* start;
+  std::size_t bytes;
+  int protection;
+};
+Area areas[BLKTAP_QUEUES_MAX * 10];
+unsigned nr_areas = 0;
 
 struct Device {
   int fd = -1;
@@ -249,6 +259,8 @@ struct Device {
                                          memory, 0));
     void* theirs = real(nullptr, bytes, protection, MAP_SHARED, memory, 0);
     ::close(memory);
+    areas[nr_areas++] = Area{mine, bytes, PROT_READ | PROT_WRITE};
+    areas[nr_areas++] = Area{theirs, bytes, protection};
     (at == BLKTAP_MAP_DESCRIPTORS ? descriptors
      : at == BLKTAP_MAP_COMMANDS  ? commands
      : at == BLKTAP_MAP_WINDOW_RW ? window_rw
@@ -322,6 +334,19 @@ extern "C" int fdatasync(int fd) {
   if (!std::getenv("FAKE_FDATASYNC_ERRNO")) return next<int (*)(int)>("fdatasync")(fd);
   errno = static_cast<int>(from_environment("FAKE_FDATASYNC_ERRNO"));
   return -1;
+}
+
+// A device's memory is not made present by it, so neither are the areas.
+extern "C" int mlockall(int flags) noexcept {
+  if (std::getenv("FAKE_MLOCKALL_ERRNO")) {
+    errno = static_cast<int>(from_environment("FAKE_MLOCKALL_ERRNO"));
+    return -1;
+  }
+  for (unsigned i = 0; i < nr_areas; i++) ::mprotect(areas[i].start, areas[i].bytes, PROT_NONE);
+  const int result = next<int (*)(int)>("mlockall")(flags);
+  for (unsigned i = 0; i < nr_areas; i++)
+    ::mprotect(areas[i].start, areas[i].bytes, areas[i].protection);
+  return result;
 }
 
 extern "C" void* mmap(void* address, std::size_t bytes, int protection, int flags, int fd,

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <fstream>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 
 #include "base/resource.hpp"
@@ -83,15 +84,17 @@ class ProcessTest : public ::testing::Test {
     return {std::istreambuf_iterator<char>{file}, {}};
   }
 
-  // Without the shared memory, which is the fake device's and its guest's.
-  long resident_kib() const {
+  // The sum of those fields of its /proc/PID/status.
+  long kib_of(std::initializer_list<std::string> fields) const {
     std::ifstream status{"/proc/" + std::to_string(child) + "/status"};
     long kib = 0;
     for (std::string line; std::getline(status, line);)
-      if (line.starts_with("RssAnon:") || line.starts_with("RssFile:"))
-        kib += std::stol(line.substr(8));
+      for (const std::string& field : fields)
+        if (line.starts_with(field + ":")) kib += std::stol(line.substr(field.size() + 1));
     return kib;
   }
+  // Without the shared memory, which is the fake device's and its guest's.
+  long resident_kib() const { return kib_of({"RssAnon", "RssFile"}); }
 
   TempDirectory directory{std::filesystem::temp_directory_path()};
   TempDirectory images;
@@ -254,6 +257,29 @@ TEST_F(ProcessTest, StaysSmallWithFourQueuesAndCountsThemAll) {
   if (!RUNS_SANITIZED) {
     EXPECT_GT(resident_kib(), 1024);  // it is read at all
     EXPECT_LT(resident_kib(), 16 * 1024);
+  }
+}
+
+// This host may swap to the disk.
+TEST_F(ProcessTest, NothingOfItCanBeSwappedOut) {
+  serve("", {"FAKE_QUEUES=4"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  EXPECT_GE(kib_of({"VmLck"}), resident_kib());
+  EXPECT_THAT(log(), ::testing::Not(HasSubstr("not locked")));
+}
+
+TEST_F(ProcessTest, MemoryThatCannotBeLockedIsSaid) {
+  serve("", {"FAKE_MLOCKALL_ERRNO=" + std::to_string(ENOMEM), "FAKE_END=gone"});
+  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_THAT(log(), HasSubstr("memory not locked: Cannot allocate memory"));
+}
+
+TEST_F(ProcessTest, StaysSmallWithAsManyQueuesAsThereMayBe) {
+  serve("", {"FAKE_QUEUES=16", "FAKE_REQUESTS=10"});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  RecordProperty("resident_kib", static_cast<int>(resident_kib()));
+  if (!RUNS_SANITIZED) {
+    EXPECT_LT(resident_kib(), 24 * 1024);
   }
 }
 
