@@ -15,6 +15,7 @@
 #include "base/limits.hpp"
 #include "base/static_vector.hpp"
 #include "io/engine.hpp"
+#include "io/refusal.hpp"
 
 namespace tapdisk {
 namespace {
@@ -152,7 +153,7 @@ class AioEngine final : public Engine {
 Result<std::unique_ptr<Engine>> make_aio_engine() {
   auto engine = std::make_unique<AioEngine>();
   const int error = engine->open();
-  if (error < 0) return system_error("io_setup", -error);
+  if (error < 0) return aio_refused(-error);
   return engine;
 }
 

@@ -17,6 +17,7 @@
 #include "base/log.hpp"
 #include "base/static_vector.hpp"
 #include "io/engine.hpp"
+#include "io/refusal.hpp"
 
 namespace tapdisk {
 namespace {
@@ -190,7 +191,7 @@ class UringEngine final : public Engine {
 Result<std::unique_ptr<Engine>> make_uring_engine() {
   auto engine = std::make_unique<UringEngine>();
   const int error = engine->open();
-  if (error < 0) return system_error("io_uring", -error);
+  if (error < 0) return uring_refused(-error);
   return engine;
 }
 
