@@ -1,16 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# install.sh below a root file system of its own: that stock xl ends up behind ours, stays there
-# when dpkg upgrades it, and that uninstall leaves nothing.
+# Files and install.sh below a root file system of its own: that stock xl ends up behind ours, stays
+# there when dpkg upgrades it, and that uninstall leaves nothing.
 #   install_test.sh BUILD_DIR
 
 # shellcheck disable=SC2317  # cases are called by their name
 
 . "$(dirname "$0")/check.sh"
 
-BUILD_DIR=$(realpath "$1")
-export BUILD_DIR
+build=$(realpath "$1")
+readonly build
 command -v dpkg-deb >/dev/null || skip "no dpkg"
 [[ $(id -u) == 0 ]] || skip "dpkg --root needs root"
 
@@ -40,8 +40,24 @@ prepare() {
     touch "$root"/var/lib/dpkg/{status,available}
 }
 
+put_files() {
+    DESTDIR=$root cmake --install "$build" >/dev/null
+}
+
 glue() {
+    (($#)) || put_files
     DESTDIR=$root "$glue/install.sh" "$@"
+}
+
+# Programs that fail, found before the real ones.
+failing() { # PROGRAM...
+    local program
+    mkdir "$t/bin"
+    for program; do
+        printf '#!/bin/sh\nexit 127\n' >"$t/bin/$program"
+        chmod +x "$t/bin/$program"
+    done
+    PATH=$t/bin:$PATH
 }
 
 listing() {
@@ -49,7 +65,8 @@ listing() {
 }
 
 is_our_xl() {
-    grep -q libxlu-tapzc.so "$root/usr/sbin/xl"
+    same xl ../libexec/blktap/xl-tapzc "$(readlink "$root/usr/sbin/xl")"
+    [[ -x $root/usr/sbin/xl ]]
     same "stock xl" ../lib/xen-common/bin/xen-utils-wrapper \
         "$(readlink "$root/usr/sbin/xl.xen-utils-common")"
     same "link called xl" /usr/sbin/xl.xen-utils-common "$(readlink "$root/usr/libexec/blktap/xl")"
@@ -61,12 +78,74 @@ case_install_and_uninstall_leave_nothing() {
     glue
     is_our_xl
     [[ -x $root/etc/xen/scripts/block-tapzc && -x $root/usr/libexec/blktap/block-tapzc ]]
-    [[ $(sed -n 's/^preload=//p' "$root/usr/sbin/xl") == /usr/lib/*/blktap/libxlu-tapzc.so ]]
-    [[ -f $root$(sed -n 's/^preload=//p' "$root/usr/sbin/xl") ]]
+    local preload
+    preload=$(sed -n 's/^preload=//p' "$root/usr/sbin/xl")
+    [[ $preload == /usr/lib/*/blktap/libxlu-tapzc.so && -f $root$preload ]]
     glue --uninstall
     listing >"$t/after"
     diff "$t/before" "$t/after"
     same diversions "" "$(dpkg-divert --root="$root" --list '*xl*')"
+}
+
+# A package is made of them: its scripts do the rest.
+case_files_are_put_without_touching_the_system() {
+    dpkg_root -i "$scratch/1.deb"
+    echo 'TAPDISK_OPTIONS="--engine libaio"' >"$root/etc/default/blktap"
+    listing >"$t/before"
+    put_files
+    listing >"$t/after"
+    same "what is gone or changed" "" "$(comm -23 "$t/before" "$t/after")"
+    same diversions "" "$(dpkg-divert --root="$root" --list '*xl*')"
+    same xl ../lib/xen-common/bin/xen-utils-wrapper "$(readlink "$root/usr/sbin/xl")"
+    grep -q libaio "$root/etc/default/blktap"
+    [[ -x $root/usr/sbin/tapdisk && -f $root/usr/share/man/man5/xl-disk-tapzc.5 ]]
+}
+
+case_whatever_fails_there_is_an_xl() {
+    local program path=$PATH
+    dpkg_root -i "$scratch/1.deb"
+    put_files
+    for program in dpkg-divert cp ln mv; do
+        rm -rf "${t:?}/bin"
+        failing "$program"
+        if DESTDIR=$root "$glue/install.sh" 2>/dev/null; then
+            die "success without $program"
+        fi
+        PATH=$path
+        same "xl without $program" ../lib/xen-common/bin/xen-utils-wrapper \
+            "$(readlink "$root/usr/sbin/xl")"
+    done
+    for program in dpkg-divert cp mv; do
+        rm -rf "${t:?}/bin"
+        glue
+        is_our_xl
+        failing "$program"
+        if glue --uninstall 2>/dev/null; then die "success without $program"; fi
+        PATH=$path
+        [[ -L $root/usr/sbin/xl ]] || die "no xl without $program"
+    done
+    glue --uninstall
+    same xl ../lib/xen-common/bin/xen-utils-wrapper "$(readlink "$root/usr/sbin/xl")"
+    same "what else is there" "" "$(compgen -G "$root/usr/sbin/xl.*" || true)"
+}
+
+case_uninstall_needs_no_compiler() {
+    dpkg_root -i "$scratch/1.deb"
+    glue
+    failing gcc cc cmake make
+    glue --uninstall
+    [[ ! -e $root/usr/sbin/tapdisk ]]
+}
+
+# It put a copy of the wrapper where there is a link today.
+case_what_an_earlier_release_has_put_is_ours() {
+    dpkg_root -i "$scratch/1.deb"
+    glue
+    cp --remove-destination "$(realpath "$root/usr/sbin/xl")" "$root/usr/sbin/xl"
+    glue
+    is_our_xl
+    glue --uninstall
+    same xl ../lib/xen-common/bin/xen-utils-wrapper "$(readlink "$root/usr/sbin/xl")"
 }
 
 case_install_twice_is_install_once() {
