@@ -102,4 +102,12 @@ case_the_script_can_end_one() {
     same "before the power is off" 0 "$(saw before-power-off)"
 }
 
+# Guests' data is in it.
+case_its_memory_is_not_dumped() {
+    host 'systemctl start blktap-tapdisk@vbd-1-51712.service
+        cat "/proc/$(pgrep -x tapdisk)/limits"
+        systemctl reboot'
+    grep -q '^Max core file size  *0  *0 ' "$t/said" || die "$(cat "$t/said")"
+}
+
 run_cases
