@@ -28,12 +28,14 @@ struct Rewritten {
     std::string text;  // what xlu_disk_parse gets to see, or the offending path
 };
 
+std::string text_or_empty(const char* text) { return text ? text : ""; }
+
 Rewritten rewrite(const std::string& spec)
 {
     char* out = nullptr;
     const auto verdict = tapzc_rewrite(spec.c_str(), &out);
     const std::unique_ptr<char, decltype(&std::free)> owned{out, &std::free};
-    return {verdict, verdict == TAPZC_UNCHANGED ? spec : out};
+    return {verdict, verdict == TAPZC_UNCHANGED ? spec : text_or_empty(out)};
 }
 
 struct Disk {
@@ -49,8 +51,6 @@ struct Disk {
                is_cdrom == other.is_cdrom && format == other.format && backend == other.backend;
     }
 };
-
-std::string text_or_empty(const char* text) { return text ? text : ""; }
 
 Disk parse(const std::string& spec)
 {
@@ -158,6 +158,31 @@ TEST(RelativePath, IsRefused)
     }
 }
 
+TEST(PathWithAnEqualsSign, IsRefused)
+{
+    for (const char* spec : {"tap:zc:/a=b.img,xvda,w", "vdev=xvda,tap:zc:/a=b.img"}) {
+        const auto rewritten = rewrite(spec);
+        EXPECT_EQ(TAPZC_EQUALS, rewritten.verdict);
+        EXPECT_EQ("zc:/a=b.img", rewritten.text);
+    }
+    EXPECT_EQ(TAPZC_REWRITTEN, rewrite("tap:zc:/a,vdev=xvda,access=w").verdict);
+}
+
+TEST(NameThatIsNotUtf8, IsRefusedWhereverOneOfOurScriptsIsToServeIt)
+{
+    for (const char* spec :
+         {"tap:zc:/m\xfcller.img,xvda,w", "vdev=xvda,tap:gnt:/a\xc3", "tap:zc:/\xc0\xaf,xvda",
+          "tap:zc:/\xed\xa0\x80,xvda", "tap:zc:/\xf4\x90\x80\x80,xvda",
+          "script=block-tapzc,vdev=xvda,target=/m\xfcller.img",
+          "vdev=xvda,script=/etc/xen/scripts/block-tapgnt,target=/\xff"}) {
+        EXPECT_EQ(TAPZC_NOT_UTF8, rewrite(spec).verdict) << spec;
+    }
+    EXPECT_EQ(TAPZC_UNCHANGED, rewrite("/m\xfcller.img,raw,xvda,w").verdict) << "not ours";
+    for (const char* name : {"\xc3\xbc", "\xe2\x82\xac", "\xf0\x9f\x98\x80", "\xf4\x8f\xbf\xbf"}) {
+        EXPECT_EQ(TAPZC_REWRITTEN, rewrite(std::string{"tap:zc:/"} + name + ",xvda").verdict);
+    }
+}
+
 TEST(TwoScripts, AreAnErrorOfTheRealParser)
 {
     for (const char* spec :
@@ -214,6 +239,18 @@ TEST(RandomSpecs, AgreeWithTheRealParser)
         }
         if (result.verdict == TAPZC_RELATIVE) {
             ASSERT_TRUE(result.text.starts_with("zc:") && !result.text.starts_with("zc:/"));
+            continue;
+        }
+        if (result.verdict == TAPZC_NOT_UTF8) {
+            ASSERT_NE(std::string::npos, spec.find('\xff'));
+            continue;
+        }
+        if (result.verdict == TAPZC_EQUALS) {
+            auto stand_in = spec;
+            replace_once(stand_in, "zc:/", "nbd:/", 0);
+            // Where it accepts one, it has taken the path for something else.
+            const auto disk = parse(stand_in);
+            ASSERT_TRUE(disk.rc == EINVAL || "zc:" + disk.target != result.text) << disk.target;
             continue;
         }
         ASSERT_EQ(TAPZC_REWRITTEN, result.verdict);

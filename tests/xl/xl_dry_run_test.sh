@@ -121,6 +121,35 @@ case_relative_path_is_refused_in_words_of_xl() {
 be absolute: near \`zc:disk.img' in \`tap:zc:disk.img,xvda,w'" "$t/err"
 }
 
+case_path_that_is_not_utf8_is_refused() {
+    local spec
+    for spec in $'tap:zc:/srv/m\xfcller.img,xvda,w' $'vdev=xvda,tap:gnt:/srv/\xc3' \
+        $'script=block-tapzc,vdev=xvda,access=w,target=/srv/m\xfcller.img'; do
+        config "$spec"
+        run "$t/xl" -N create "$t/t.cfg"
+        same status 1 "$status"
+        grep -qaF "the path is not UTF-8, which libxl cannot keep" "$t/err"
+        grep -qaF "in \`$spec'" "$t/err"
+    done
+    run "$t/xl" -N block-attach 1 $'tap:zc:/srv/m\xfcller.img,xvda,w'
+    same status 1 "$status"
+    config $'tap:zc:/srv/m\xc3\xbcller.img,xvda,w'
+    run "$t/xl" -N create "$t/t.cfg"
+    same status 0 "$status"
+}
+
+case_path_with_an_equals_sign_is_told_its_form() {
+    config 'tap:zc:/srv/a=b.img,xvda,w'
+    run "$t/xl" -N create "$t/t.cfg"
+    same status 1 "$status"
+    grep -qF "a path with \`=' takes the form script=block-tapzc,vdev=VDEV,access=ACCESS,\
+target=PATH: near \`zc:/srv/a=b.img' in \`tap:zc:/srv/a=b.img,xvda,w'" "$t/err"
+    config 'script=block-tapzc,vdev=xvda,access=w,target=/srv/a=b.img'
+    run "$t/xl" -N create "$t/t.cfg"
+    same status 0 "$status"
+    grep -qF '"pdev_path": "/srv/a=b.img"' "$t/out"
+}
+
 case_errors_after_the_prefix_are_the_real_ones() {
     config 'tap:zc:/p,xvda,w,script=foo'
     run "$t/xl" -N create "$t/t.cfg"

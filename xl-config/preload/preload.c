@@ -42,14 +42,13 @@ EXPORT XLU_Config *xlu_cfg_init(FILE *report, const char *report_filename)
 }
 
 /* The same words and the same place as libxlutil's own errors. */
-static void report_relative(XLU_Config *cfg, const char *path, const char *spec)
+static void report(XLU_Config *cfg, const char *reason, const char *near, const char *spec)
 {
 	int known = cfg == current.cfg && current.source;
 
 	fprintf(known ? current.report : stderr,
-		"%s: config parsing error in disk specification: "
-		"the path of a tap: disk must be absolute: near `%s' in `%s'\n",
-		known ? current.source : "xl", path, spec);
+		"%s: config parsing error in disk specification: %s: near `%s' in `%s'\n",
+		known ? current.source : "xl", reason, near ? near : spec, spec);
 }
 
 EXPORT int xlu_disk_parse(XLU_Config *cfg, int nspecs, const char *const *specs,
@@ -73,7 +72,18 @@ EXPORT int xlu_disk_parse(XLU_Config *cfg, int nspecs, const char *const *specs,
 			parsed[i] = owned[i];
 			break;
 		case TAPZC_RELATIVE:
-			report_relative(cfg, owned[i], specs[i]);
+			report(cfg, "the path of a tap: disk must be absolute", owned[i], specs[i]);
+			rc = EINVAL;
+			break;
+		case TAPZC_EQUALS:
+			report(cfg, "a path with `=' takes the form "
+			       "script=block-tapzc,vdev=VDEV,access=ACCESS,target=PATH", owned[i],
+			       specs[i]);
+			rc = EINVAL;
+			break;
+		case TAPZC_NOT_UTF8:
+			report(cfg, "the path is not UTF-8, which libxl cannot keep; rename it, or "
+			       "use a link to it", owned[i], specs[i]);
 			rc = EINVAL;
 			break;
 		case TAPZC_NO_MEMORY:

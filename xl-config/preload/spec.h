@@ -17,6 +17,8 @@ enum tapzc_verdict {
 	TAPZC_UNCHANGED,	/* not ours: hand the specification on as it is */
 	TAPZC_REWRITTEN,	/* *out holds what to parse instead; the caller frees it */
 	TAPZC_RELATIVE,		/* *out holds the offending `zc:path`; the caller frees it */
+	TAPZC_EQUALS,		/* a `=` in the path: libxlutil sees a key; *out as above */
+	TAPZC_NOT_UTF8,		/* the domain's record would be unreadable; *out is NULL */
 	TAPZC_NO_MEMORY,
 };
 
@@ -25,6 +27,10 @@ enum tapzc_verdict {
  * or after a comma, become `script=block-tapzc,tap:/P,...`; with `gnt:` for `zc:` the script is
  * block-tapgnt. The `tap:` stays because libxlutil then takes the classic order (path, vdev,
  * access) for what follows.
+ *
+ * libxl keeps a disk's path in a JSON record of the domain, which takes whatever bytes there are
+ * and is read, and refused, with each later attach and detach: so one that is not UTF-8 is refused
+ * here, also where our script is named as such.
  */
 enum tapzc_verdict tapzc_rewrite(const char *spec, char **out);
 
