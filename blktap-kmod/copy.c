@@ -189,19 +189,22 @@ void blktap_copy_instead(struct blktap_queue *queue, struct list_head *slots,
 /*
  * Gives the guest what `slots` have read for it. No I/O is under way on their
  * pages. Those whose guest's pages cannot be written to get an error status.
- * queue.lock is held.
+ * So do all once the frontend has left: while nothing of it is mapped nothing
+ * keeps it from granting another page by the same reference. queue.lock is held.
  */
 void blktap_copy_out(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
 	unsigned int seg;
 
-	if (!queue->guest.sring)
-		return;
 	list_for_each_entry(slot, slots, node) {
 		if (!slot->copied || slot->request.op != BLKIF_OP_READ ||
 		    slot->status != BLKIF_RSP_OKAY)
 			continue;
+		if (!queue->taking) {
+			slot->status = BLKIF_RSP_ERROR;
+			continue;
+		}
 		for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++)
 			copy_to_guest(queue, slot, seg);
 	}

@@ -164,6 +164,31 @@ TEST_F(BadTapdisk, HoldsARequestWhileItsGuestGoesAndComesBack)
     expect_in_order();
 }
 
+// It may have copied the data for itself, and a discard has none: its answer tells that it is over.
+TEST_F(BadTapdisk, HoldsWhatChangesTheDiskWhileItsGuestGoes)
+{
+    const blktap_req write = ask(BLKIF_OP_WRITE);
+    vbd.set_frontend_state(kClosed);
+    EXPECT_FALSE(vbd.wait_for(kClosed, 5s)) << "closed while the write may yet be carried out";
+    EXPECT_EQ(signal_of_read(seat->page(write, 0)), SIGBUS);
+    seat->answer(write);
+    EXPECT_TRUE(vbd.wait_for(kClosed));
+    ASSERT_TRUE(frontend.reopen());
+    expect_in_order();
+
+    // What does not change it, and a tapdisk that is gone, are not waited for.
+    ask(BLKIF_OP_READ);
+    EXPECT_TRUE(frontend.reopen());
+    ask(BLKIF_OP_WRITE);
+    vbd.set_frontend_state(kClosed);
+    EXPECT_FALSE(vbd.wait_for(kClosed, 5s));
+    seat.reset();
+    EXPECT_TRUE(vbd.wait_for(kClosed));
+    seat.emplace(vbd.node());
+    ASSERT_TRUE(frontend.reopen());
+    expect_in_order();
+}
+
 TEST_F(BadTapdisk, PassesOnNoErrorThatAGuestTakesForASuccess)
 {
     for (const auto& [result, status] : {std::pair{-EIO, BLKIF_RSP_ERROR},

@@ -6,6 +6,9 @@
 #include "tests/frontend/bad_tapdisk.hpp"
 #include "tests/frontend/delegation.hpp"
 
+#include <sys/mman.h>
+
+#include <deque>
 #include <fstream>
 
 using namespace std::chrono_literals;
@@ -216,6 +219,66 @@ TEST_F(Copies, OfATapdiskThatDiedFailAndTheNextWorks)
     EXPECT_EQ(status(), BLKIF_RSP_ERROR);
     seat.emplace(vbd.node(), copying());
     seat->answer(ask(request(BLKIF_OP_READ, 8, pages, 0, 2)));
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+// For nothing of the guest is mapped meanwhile, and nothing keeps it from other uses.
+TEST_F(Copies, OfAFrontendThatHasLeftAreNotGivenToWhateverHasTheGrantNow)
+{
+    std::optional<xen::Pages> in(std::in_place, 1, Access::read_write);
+    const std::uint32_t ref = in->ref(0);
+    const blktap_req req = ask(request(BLKIF_OP_READ, 8, *in, 0, 1));
+    ASSERT_TRUE(is_copied(req));
+    vbd.set_frontend_state(kClosed);
+    ASSERT_TRUE(eventually(5s, [&] { return vbd.attribute("state") == "closing"; }));
+    in.reset();
+    std::deque<xen::Pages> others;
+    const auto found = [&] { return !others.empty() && others.back().ref(0) == ref; };
+    while (!found() && others.size() < 256)
+        std::ranges::fill(others.emplace_back(1, Access::read_write).all(), 0x11);
+    ASSERT_TRUE(found()) << "the reference was not given out again";
+    std::memset(seat->page(req, 0), 0x55, 4096);
+    seat->answer(req);
+    EXPECT_TRUE(vbd.wait_for(kClosed));
+    EXPECT_EQ(std::ranges::count(others.back().all(), 0x11), 4096);
+    EXPECT_TRUE(frontend.reopen());
+}
+
+// The guest may be another kernel by then, and write there itself.
+TEST_F(Copies, ThatWereTakenBackAreTapdisksUntilItHasAnswered)
+{
+    xen::Pages pages(1, Access::read_write);
+    std::ranges::fill(pages.all(), 0x11);
+    const blktap_req req = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    vbd.set_frontend_state(kClosed);
+    EXPECT_FALSE(vbd.wait_for(kClosed, 5s)) << "closed while the write may yet be carried out";
+    EXPECT_EQ(vbd.attribute("in_flight"), "1");
+    EXPECT_EQ(*seat->page(req, 0), 0x11);
+    const Counters before = vbd.counters();
+    seat->answer(req);
+    EXPECT_TRUE(vbd.wait_for(kClosed));
+    expect_trouble(before, vbd.counters(), {{"stale_commands", 1}});
+    ASSERT_TRUE(frontend.reopen());
+    seat->answer(ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1)));
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+TEST_F(Copies, ThatWereTakenBackAreNotTheNextOnesBeforeTheirIoHasEnded)
+{
+    Holder io;
+    xen::Pages pages(1, Access::read_write);
+    const blktap_req req = ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1));
+    ASSERT_EQ(io.hold(seat->page(req, 0), 4096), 4096);
+    vbd.set_frontend_state(kClosed);
+    EXPECT_FALSE(vbd.wait_for(kClosed, 5s));
+    seat.reset();
+    EXPECT_FALSE(vbd.wait_for(kClosed, 500ms)) << "closed while I/O is in flight";
+    EXPECT_THROW(Seat(vbd.node(), copying()), std::system_error);
+    io.release();
+    EXPECT_TRUE(vbd.wait_for(kClosed));
+    seat.emplace(vbd.node(), copying());
+    ASSERT_TRUE(frontend.reopen());
+    seat->answer(ask(request(BLKIF_OP_WRITE, 8, pages, 0, 1)));
     EXPECT_EQ(status(), BLKIF_RSP_OKAY);
 }
 

@@ -314,7 +314,7 @@ TEST_F(PersistentGrants, AreNotMadeWhileATapdiskOwesAnAnswer)
 {
     connect();
     xen::Pages pages(4, Access::read_write);
-    const blktap_req late = ask(pages);
+    const blktap_req late = ask(pages, 0, 1, BLKIF_OP_READ);
     EXPECT_TRUE(is_persistent(late));
     ASSERT_TRUE(frontend->reopen(Shape{.persistent = true})); // its request is taken back
     const blktap_req req = ask(pages, 1);
