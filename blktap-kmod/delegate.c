@@ -177,7 +177,9 @@ static void take_out(struct blktap_vbd *vbd, unsigned long first, unsigned long 
 	unsigned long index = first;
 
 	while ((delegation = mt_find(&vbd->delegations, &index, last))) {
-		mtree_erase(&vbd->delegations, delegation->sector);
+		/* It is about to be freed, and mtree_erase() may leave it where memory is short. */
+		mtree_store_range(&vbd->delegations, delegation->sector, last_sector(delegation),
+				  NULL, GFP_KERNEL | __GFP_NOFAIL);
 		vbd->nr_delegations--;
 		list_add_tail(&delegation->node, out);
 	}

@@ -130,6 +130,8 @@ static void bio_ended(struct bio *bio)
 {
 	struct blktap_slot *slot = container_of(bio, struct blktap_slot, bio);
 
+	/* Whoever has initialised it ends it; that bio_endio() does so, too, is no promise. */
+	bio_uninit(bio);
 	finished(slot, bio->bi_status ? blk_status_to_errno(bio->bi_status) : slot->request.bytes);
 }
 

@@ -14,7 +14,7 @@
 
 /*
  * All VMAs of an inode share one space of offsets, from which PTEs are taken
- * away. So each queue's windows need a place of their own in it.
+ * away. So each queue's windows need a place of their own in it. windows.lock is held.
  */
 void blktap_user_page_place(struct blktap_window *window, struct vm_area_struct *vma)
 {

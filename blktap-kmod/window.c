@@ -253,6 +253,9 @@ int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, i
 	else
 		err = 0;
 	if (!err) {
+		/* Whoever sees the process goes by the rest. */
+		if (blktap_is_auto_translated())
+			blktap_user_page_place(window, vma);
 		window->mm = vma->vm_mm;
 		window->start = vma->vm_start;
 		window->noted = false;
@@ -261,9 +264,7 @@ int blktap_window_mmap(struct blktap_queue *queue, struct vm_area_struct *vma, i
 	if (err)
 		return err;
 
-	if (blktap_is_auto_translated())
-		blktap_user_page_place(window, vma);
-	else
+	if (!blktap_is_auto_translated())
 		err = mmu_interval_notifier_insert_locked(&window->notifier, vma->vm_mm,
 							  vma->vm_start, BLKTAP_WINDOW_BYTES,
 							  &notifier_ops);
