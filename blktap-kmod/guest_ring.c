@@ -170,6 +170,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 		memcpy(&queue->segs[slot->first], blkif_direct_segments(ring->abi, &ring->entry),
 		       slot->request.nr_segs * sizeof(struct blkif_wire_segment));
 	slot->status = BLKIF_RSP_OKAY;
+	slot->generation = READ_ONCE(queue->vbd->generation);
 	slot->submitted = false;
 	slot->bounced = false;
 	slot->lingers = false;

@@ -240,17 +240,28 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	blktap_queue_finish(queue);
 }
 
-/* What was copied for a tapdisk that is gone, when this one does not see copies. */
-static void fail_copied(struct blktap_queue *queue, struct list_head *slots)
+/*
+ * Not what was copied for a tapdisk that is gone, when this one does not see
+ * copies; nor, once the frontend has left, what came for another tapdisk: this
+ * one's disk may be another.
+ */
+static bool may_be_handed_over(const struct blktap_queue *queue, const struct blktap_slot *slot)
+{
+	if (slot->copied && !queue->copies.mapping)
+		return false;
+	return queue->taking || slot->generation == queue->vbd->generation;
+}
+
+static void fail_what_is_not_tapdisks(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
-	LIST_HEAD(copied);
+	LIST_HEAD(others);
 
 	list_for_each_entry_safe(slot, next, slots, node)
-		if (slot->copied)
-			list_move_tail(&slot->node, &copied);
-	fail_requests(queue, &copied);
+		if (!may_be_handed_over(queue, slot))
+			list_move_tail(&slot->node, &others);
+	fail_requests(queue, &others);
 }
 
 /* Gives requests to tapdisk and empties the list. Without one they fail. Returns how many went. */
@@ -264,8 +275,7 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 		fail_requests(queue, slots);
 		return 0;
 	}
-	if (!queue->copies.mapping)
-		fail_copied(queue, slots);
+	fail_what_is_not_tapdisks(queue, slots);
 	/* A barrier that waits comes after these, and would pass them if they waited, too. */
 	if (!blktap_window_expose(queue, slots) && list_empty(&queue->waiting))
 		blktap_deferred_take_back(queue, slots);

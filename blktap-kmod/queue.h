@@ -126,6 +126,7 @@ struct blktap_slot {
 					    while its I/O is under way                         */
 	struct blkif_request request;    /* the private copy; valid by construction            */
 	u64 arrival;
+	u64 generation;                  /* vbd.generation when it was taken                   */
 	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
 	u16 index;
 	u16 first;                       /* of the run of pages: one for each segment          */
@@ -146,8 +147,8 @@ struct blktap_slot {
 		struct kiocb iocb;
 		struct bio bio;
 	};
-	struct llist_node completed;     /* of queue.completed                                 */
 	atomic_t iocb_users;             /* whoever started the I/O, and the I/O               */
+	struct llist_node completed;     /* of queue.completed                                 */
 	long moved;                      /* bytes, or a negative errno                         */
 };
 

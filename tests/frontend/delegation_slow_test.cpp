@@ -157,6 +157,24 @@ TEST_F(SlowDelegation, ABarrierThatWaitsFailsWhenTapdiskIsGone)
         EXPECT_EQ(answer(), BLKIF_RSP_ERROR);
 }
 
+// It may have another image.
+TEST_F(SlowDelegation, WhatFailsWhenTheFrontendHasLeftIsNotTheNextTapdisks)
+{
+    if (settings.failing_device.empty())
+        GTEST_SKIP() << "no --failing-device";
+    const File device(settings.failing_device, O_RDWR | O_DIRECT);
+    ASSERT_EQ(withdraw(seat->fd(), 0, Seat::kSectors), 0);
+    ASSERT_EQ(delegate(seat->fd(), extent(device.fd(), 0, Seat::kSectors)), 0);
+    start_writes(1);
+    vbd.set_frontend_state(kClosed);
+    ASSERT_TRUE(eventually(5s, [&] { return vbd.attribute("state") == "closing"; }));
+    seat.reset();
+    seat.emplace(vbd.node());
+    EXPECT_TRUE(eventually(5s, [&] { return vbd.counters().at("requests_bounced") == 1; }));
+    EXPECT_FALSE(seat->next(300ms)) << "the next one got a request of the last one's disk";
+    EXPECT_TRUE(vbd.wait_for(kClosed));
+}
+
 TEST_F(SlowDelegation, AFrontendThatLeavesIsWaitedFor)
 {
     start_writes(4);
