@@ -46,7 +46,8 @@ struct blktap_vbd {
 	unsigned long close_by;          /* jiffies: when draining turns into revoking */
 	struct delayed_work work;        /* of xenbus.c                                */
 	u64 generation;                  /* attaches of queue 0 so far                 */
-	pid_t tapdisk_pid;
+	struct pid *tapdisk;             /* the process that has queue 0; NULL: none   */
+	pid_t tapdisk_pid;               /* its number, to be shown                    */
 	bool writes_fail;                /* the frontend knows of a flush that failed  */
 	u64 unsynced;                    /* generation of the tapdisk that could not; 0: none */
 	u32 disk_flags;
@@ -131,6 +132,10 @@ int blktap_vbd_show(struct blktap_vbd *vbd);
 void blktap_vbd_hide(struct blktap_vbd *vbd);
 int blktap_vbd_init(void);
 void blktap_vbd_exit(void);
+
+/* attach.c: tapdisk's context */
+int blktap_attach_check(const struct blktap_attach *attach);
+int blktap_attach_agree(const struct blktap_vbd *vbd, struct blktap_attach *attach); /* vbd.lock */
 
 /* chardev.c: tapdisk's context */
 extern const struct file_operations blktap_chardev_operations;

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* /dev/blktap/vbd-D-V: tapdisk's entrance. Everything here runs in its context. */
 #include <linux/fs.h>
-#include <linux/log2.h>
 #include <linux/nospec.h>
 #include <linux/poll.h>
 #include <linux/sched.h>
 #include <linux/sched/task.h>
 #include <linux/slab.h>
-#include <linux/string.h>
 #include <linux/uaccess.h>
 
 #include "blktap.h"
@@ -35,6 +33,8 @@ static void detach(struct blktap_vbd *vbd, struct blktap_queue *queue)
 	mutex_lock(&queue->lock);
 	if (queue->index == 0) {
 		WRITE_ONCE(vbd->tapdisk_pid, 0);
+		put_pid(vbd->tapdisk);
+		vbd->tapdisk = NULL;
 		if (vbd->state == BLKTAP_CONNECTED && !queue->gone)
 			dev_warn_ratelimited(&vbd->dev, "tapdisk left a connected disk: its requests fail until another attaches\n");
 	}
@@ -59,79 +59,6 @@ static int release_vbd(struct inode *inode, struct file *file)
 	return 0;
 }
 
-static bool is_block_size(u32 bytes, u32 min)
-{
-	return is_power_of_2(bytes) && bytes >= min;
-}
-
-static bool is_whole_blocks(u32 bytes, const struct blktap_attach *attach)
-{
-	return bytes % attach->sector_size == 0;
-}
-
-static bool is_discard_sound(const struct blktap_attach *attach)
-{
-	if (!(attach->disk_flags & BLKTAP_DISK_DISCARD))
-		return !attach->discard_granularity && !attach->discard_alignment &&
-			!(attach->disk_flags & BLKTAP_DISK_SECURE);
-	return attach->discard_granularity &&
-		is_whole_blocks(attach->discard_granularity, attach) &&
-		is_whole_blocks(attach->discard_alignment, attach) &&
-		attach->discard_alignment < attach->discard_granularity;
-}
-
-/* -EINVAL with nothing changed, if what tapdisk says about the disk makes no sense. */
-static int check_attach(const struct blktap_attach *attach)
-{
-	if (attach->abi != BLKTAP_ABI_VERSION)
-		return -EPROTONOSUPPORT;
-	if (memchr_inv(attach->reserved_in, 0, sizeof(attach->reserved_in)) ||
-	    (attach->disk_flags & ~BLKTAP_DISK_KNOWN) ||
-	    (attach->features & ~BLKTAP_FEATURES_KNOWN) ||
-	    attach->poll_us > BLKTAP_POLL_US_MAX)
-		return -EINVAL;
-	if (!is_block_size(attach->sector_size, RING_SECTOR_SIZE) ||
-	    attach->sector_size > RING_PAGE_SIZE ||
-	    !is_block_size(attach->physical_sector_size, attach->sector_size))
-		return -EINVAL;
-	if (!attach->sectors || attach->sectors % (attach->sector_size / RING_SECTOR_SIZE))
-		return -EINVAL;
-	return is_discard_sound(attach) ? 0 : -EINVAL;
-}
-
-/*
- * Whether this is the disk that the vbd has: the guest has seen it, or another
- * queue serves it. While nobody did, it may have grown.
- */
-static bool is_same_disk(const struct blktap_vbd *vbd, const struct blktap_attach *attach)
-{
-	const u32 seen = ~BLKTAP_DISK_BUFFERED;
-	bool grown = attach->queue == 0 && attach->sectors > vbd->disk.sectors;
-
-	return (vbd->disk.sectors == attach->sectors || grown) &&
-		vbd->disk.sector_size == attach->sector_size &&
-		(vbd->disk_flags & seen) == (attach->disk_flags & seen);
-}
-
-/* What the toolstack says about the disk prevails. */
-static int limit_flags(const struct blktap_vbd *vbd, struct blktap_attach *attach)
-{
-	const char *node = vbd->xenbus->nodename;
-	char *mode = xenbus_read(XBT_NIL, node, "mode", NULL);
-
-	if (IS_ERR(mode))
-		return PTR_ERR(mode);
-	if (!strchr(mode, 'w'))
-		attach->disk_flags |= BLKTAP_DISK_READ_ONLY;
-	kfree(mode);
-	if ((attach->disk_flags & BLKTAP_DISK_READ_ONLY) ||
-	    !xenbus_read_unsigned(node, "discard-enable", 1))
-		attach->disk_flags &= ~(BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE);
-	if (!READ_ONCE(blktap_max_persistent))
-		attach->disk_flags &= ~BLKTAP_DISK_PERSISTENT;
-	return 0;
-}
-
 /* Queue 0 says what the disk is. */
 static void take_over_disk(struct blktap_vbd *vbd, const struct blktap_attach *attach)
 {
@@ -145,7 +72,19 @@ static void take_over_disk(struct blktap_vbd *vbd, const struct blktap_attach *a
 	vbd->discard_alignment = attach->discard_alignment;
 	vbd->disk_flags = attach->disk_flags;
 	vbd->generation++;
-	WRITE_ONCE(vbd->tapdisk_pid, task_tgid_vnr(current));
+	vbd->tapdisk = get_pid(task_tgid(current));
+	WRITE_ONCE(vbd->tapdisk_pid, task_tgid_nr(current));
+}
+
+/* Those after the first. vbd.lock is held. */
+static bool other_queues_are_free(const struct blktap_vbd *vbd)
+{
+	unsigned int i;
+
+	for (i = 1; i < vbd->nr_queues; i++)
+		if (vbd->queues[i].owner)
+			return false;
+	return true;
 }
 
 /* Both locks are held, and the vbd is not removed. */
@@ -154,16 +93,14 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 {
 	int err;
 
-	if (queue->owner)
-		return -EBUSY;
 	/* All queues are one process's, and the first of them speaks for it. */
-	if (queue->index && vbd->tapdisk_pid != task_tgid_vnr(current))
+	if (queue->owner || (!queue->index && !other_queues_are_free(vbd)))
+		return -EBUSY;
+	if (queue->index && vbd->tapdisk != task_tgid(current))
 		return -EPERM;
-	err = limit_flags(vbd, attach);
+	err = blktap_attach_agree(vbd, attach);
 	if (err)
 		return err;
-	if ((queue->index || vbd->state == BLKTAP_CONNECTED) && !is_same_disk(vbd, attach))
-		return -ESTALE;
 	err = blktap_queue_alloc_pages(queue, attach->disk_flags & BLKTAP_DISK_PERSISTENT,
 				       attach->copy_bytes) ?: blktap_user_renew(queue);
 	if (err)
@@ -200,7 +137,7 @@ static long attach(struct seat *seat, struct file *file, void __user *argument)
 
 	if (copy_from_user(&attach, argument, sizeof(attach)))
 		return -EFAULT;
-	err = check_attach(&attach);
+	err = blktap_attach_check(&attach);
 	if (err)
 		return err;
 	if (attach.queue >= vbd->nr_queues)

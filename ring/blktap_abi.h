@@ -160,8 +160,8 @@ struct blktap_attach {
 	__u32 segments_at;          /* descriptor area: bytes from its start            */
 	__u32 commands_at;          /* command area: bytes from its start               */
 	__u32 descriptors_bytes;    /* size of the descriptor area, for mmap            */
-	__u32 disk_flags_out;       /* what was agreed: READ_ONLY may have been added,
-				       DISCARD, SECURE and PERSISTENT taken away        */
+	__u32 disk_flags_out;       /* what was agreed: READ_ONLY may have been added, and
+				       what the guest has not been offered taken away   */
 	__u32 commands_bytes;       /* size of the command area, for mmap               */
 	__u32 window_pages;         /* of a window: >= pages, <= BLKTAP_WINDOW_PAGES    */
 };
@@ -170,9 +170,9 @@ struct blktap_attach {
  * Attaches a queue, queue 0 first, for the life of the fd. 0, or -1 with errno:
  *   EPROTONOSUPPORT  another BLKTAP_ABI_VERSION
  *   EINVAL  what is said about the disk makes no sense, unknown flags or features, no such queue
- *   EBUSY   another fd has the queue, or this fd has one
+ *   EBUSY   another fd has the queue (of queue 0: any queue), or this fd has one
  *   EPERM   queue 0 is another process's
- *   ESTALE  not the disk that the guest has seen, or that queue 0 has
+ *   ESTALE  not the disk that the guest has seen, or that queue 0 has, or it offers less
  *   EAGAIN  what was copied for the last tapdisk is still in use; try again
  *   ENODEV  the vbd is gone
  *   ENOMEM

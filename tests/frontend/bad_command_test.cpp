@@ -291,12 +291,37 @@ TEST_F(BadTapdisk, TakesAQueueThatIsNotItsOwn)
         }
     };
     EXPECT_EQ(in_child([&] { return error_of(second); }), EPERM);
+    EXPECT_EQ(in_namesake([&] { return error_of(second); }), EPERM);
     blktap_attach other_disk = second;
     other_disk.sectors *= 2;
     EXPECT_EQ(error_of(other_disk), ESTALE);
     EXPECT_EQ(error_of(second), 0);
     seat.reset();
     EXPECT_EQ(error_of(second), EPERM) << "without the first";
+    seat.emplace(vbd.node());
+    expect_in_order();
+}
+
+// The queues that are left are served as the disk that the last one had.
+TEST_F(BadTapdisk, LeavesTheFirstQueueAndKeepsAnother)
+{
+    if (seat->attached().queues < 2)
+        GTEST_SKIP() << "one queue: this host has one CPU";
+    blktap_attach attach = attach_to(Seat::kSectors);
+    attach.queue = 1;
+    std::optional<Seat> second(std::in_place, vbd.node(), attach);
+    seat.reset();
+    const auto error_of_first = [&] {
+        try {
+            Seat other(vbd.node());
+            return 0;
+        } catch (const std::system_error& error) {
+            return error.code().value();
+        }
+    };
+    EXPECT_EQ(in_child(error_of_first), EBUSY);
+    second.reset();
+    EXPECT_EQ(in_child(error_of_first), 0);
     seat.emplace(vbd.node());
     expect_in_order();
 }
@@ -326,6 +351,33 @@ TEST_F(BadTapdisk, BringsAnotherDiskToAConnectedGuest)
     other_blocks.physical_sector_size = 4096;
     EXPECT_THROW(Seat(vbd.node(), other_blocks), std::system_error);
     EXPECT_EQ(vbd.backend_value("sectors"), std::to_string(Seat::kSectors));
+    seat.emplace(vbd.node());
+    expect_in_order();
+}
+
+// What it offers beyond what the guest was told is no reason to refuse it; what is missing is.
+TEST_F(BadTapdisk, ThatComesBackMayOfferMoreButNotLess)
+{
+    seat.reset();
+    blktap_attach more = attach_to(Seat::kSectors);
+    more.disk_flags |= BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE | BLKTAP_DISK_PERSISTENT |
+                       BLKTAP_DISK_BUFFERED;
+    more.discard_granularity = 4096;
+    seat.emplace(vbd.node(), more);
+    EXPECT_EQ(seat->attached().disk_flags_out, BLKTAP_DISK_FLUSH | BLKTAP_DISK_BUFFERED);
+    expect_in_order();
+
+    seat.reset();
+    for (const auto& spoil : {std::function<void(blktap_attach&)>(
+                                  [](auto& a) { a.disk_flags &= ~BLKTAP_DISK_FLUSH; }),
+                              std::function<void(blktap_attach&)>(
+                                  [](auto& a) { a.disk_flags |= BLKTAP_DISK_READ_ONLY; }),
+                              std::function<void(blktap_attach&)>(
+                                  [](auto& a) { a.disk_flags |= BLKTAP_DISK_CDROM; })}) {
+        blktap_attach less = attach_to(Seat::kSectors);
+        spoil(less);
+        EXPECT_THROW(Seat(vbd.node(), less), std::system_error);
+    }
     seat.emplace(vbd.node());
     expect_in_order();
 }

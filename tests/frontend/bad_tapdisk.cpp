@@ -2,8 +2,11 @@
 #include "tests/frontend/bad_tapdisk.hpp"
 
 #include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -19,6 +22,13 @@ sigjmp_buf fault_return;
 void on_fault(int number)
 {
     siglongjmp(fault_return, number);
+}
+
+int exit_status(pid_t child)
+{
+    int status = 0;
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
 } // namespace
@@ -52,9 +62,27 @@ int in_child(const std::function<int()>& work)
     const pid_t child = fork();
     if (child == 0)
         _exit(work());
-    int status = 0;
-    waitpid(child, &status, 0);
-    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    return exit_status(child);
+}
+
+int in_namesake(const std::function<int()>& work)
+{
+    pid_t number = getpid();
+    return in_child([&] {
+        if (unshare(CLONE_NEWPID) < 0)
+            return 126;
+        // The first in a namespace has the number 1.
+        return in_child([&] {
+            clone_args how{};
+            how.exit_signal = SIGCHLD;
+            how.set_tid = reinterpret_cast<std::uintptr_t>(&number);
+            how.set_tid_size = 1;
+            const long child = syscall(SYS_clone3, &how, sizeof how);
+            if (child == 0)
+                _exit(work());
+            return child < 0 ? 126 : exit_status(static_cast<pid_t>(child));
+        });
+    });
 }
 
 Holder::Holder()

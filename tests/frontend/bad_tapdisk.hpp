@@ -23,6 +23,8 @@ int signal_of_write(volatile std::uint8_t* at);
 
 // Exit status of `work` in a child process; a signal is 128 and its number, as in a shell.
 int in_child(const std::function<int()>& work);
+// The same in one that has this process's number, in a namespace of its own.
+int in_namesake(const std::function<int()>& work);
 
 // A pipe that holds on to pages: the same as I/O that does not end, until it is drained.
 class Holder {

@@ -142,6 +142,17 @@ TEST_F(PersistentGrants, AreNotOfferedWhenTheHostForbidsThem)
     EXPECT_EQ(vbd.backend_value("feature-persistent"), "0");
 }
 
+TEST_F(PersistentGrants, ThatWereAgreedStayAgreedWhenTheHostForbidsThem)
+{
+    connect();
+    seat.reset();
+    const Parameter none("max_persistent_grants", 0);
+    seat.emplace(vbd.node(), persistent_attach());
+    EXPECT_NE(seat->attached().disk_flags_out & BLKTAP_DISK_PERSISTENT, 0u);
+    xen::Pages pages(1, Access::read_write);
+    answer(ask(pages));
+}
+
 TEST_F(PersistentGrants, MakeRoomForOthers)
 {
     const Parameter few("max_persistent_grants", 16);
