@@ -158,6 +158,16 @@ case_install_twice_is_install_once() {
     is_our_xl
 }
 
+case_files_of_an_earlier_release_go() {
+    glue
+    listing >"$t/once"
+    touch "$root/usr/libexec/blktap/earlier"
+    sed -i '1i/usr/libexec/blktap/earlier' "$root/usr/share/blktap/files"
+    glue
+    listing >"$t/twice"
+    diff "$t/once" "$t/twice"
+}
+
 case_xen_is_upgraded_in_between() {
     dpkg_root -i "$scratch/1.deb"
     glue
