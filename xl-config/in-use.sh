@@ -69,23 +69,18 @@ owner() { # DOMID
     echo "${id%-1}"
 }
 
-# The value of an option in a file of arguments.
-option_in() {
-    sed -n "/^$2\$/{n;p;q}" "$1"
-}
-
-# A vbd of another owner that has the same image, by what its tapdisk was told.
-other_user() {
-    local file other id
-    for file in "$run"/vbd-*.args; do
-        other=${file##*/}
-        other=${other%.args}
-        [[ -e $file && $(option_in "$file" --vm) != "$(owner "$domid")" ]] || continue
-        if [[ $(option_in "$file" --image) -ef $image ]]; then
-            id=${other#vbd-}
-            echo "$other ($(guest_name "${id%-*}"))"
-            return
-        fi
-    done
-    return 1
+# tapdisk may not look into other processes, by which alone it is known who has a lock. Prints what
+# it said, with the name of the program.
+name_program() { # MESSAGE
+    local fdinfo pid name
+    while IFS= read -r fdinfo; do
+        [[ ${fdinfo/fdinfo/fd} -ef $image ]] || continue
+        pid=${fdinfo#"$root"/proc/}
+        pid=${pid%%/*}
+        { read -r name <"$root/proc/$pid/comm"; } 2>/dev/null || continue
+        [[ $name != tapdisk ]] || continue
+        echo "${1/another program/process $pid ($name)}"
+        return
+    done < <(grep -ls '^lock:.*OFDLCK' "$root"/proc/[0-9]*/fdinfo/* 2>/dev/null)
+    echo "$1"
 }

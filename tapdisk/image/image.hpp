@@ -155,7 +155,7 @@ struct ImageOptions {
   Direct direct = Direct::kAuto;
   std::uint32_t sector_size = 0;  // 512 or 4096 bytes; 0: a device's own, and 512 for a file
   bool discard = true;  // offered if the store can do it
-  LockRequest lock;  // `writes` follows from read_only
+  LockRequest lock;      // `writes` follows from read_only
 };
 
 // Opens and locks the image with the driver of that name. Errors read "/path: reason".

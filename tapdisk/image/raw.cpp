@@ -248,7 +248,7 @@ Result<OpenedFile> open_and_lock(const ImageOptions& options) {
     if (!locked) return locked.error();
     if (!file->is_block || file->claimed) return file;
     // Another tapdisk with which we agree may have the claim; anything else may not.
-    const Result<bool> agreed = image_is_locked(file->fd.get(), options.path);
+    const Result<bool> agreed = image_is_shared(file->fd.get(), options.path);
     if (!agreed) return agreed.error();
     if (*agreed) return file;
     if (attempt == kClaimAttempts)

@@ -22,6 +22,7 @@
 #include "server/notify.hpp"
 #include "server/options.hpp"
 #include "server/queue_threads.hpp"
+#include "vbd/neighbours.hpp"
 
 namespace tapdisk {
 namespace {
@@ -112,7 +113,10 @@ void lock_memory() {
 }
 
 int serve(const Options& options) {
-  auto image = open_image("raw", options.image);
+  const XenNeighbours neighbours;
+  ImageOptions image_options = options.image;
+  image_options.lock.neighbours = &neighbours;
+  auto image = open_image("raw", image_options);
   if (!image) return failed(kStartFailed, image.error());
   const ImageInfo& disk = (*image)->info();
   if (options.attach.submits && !disk.direct)

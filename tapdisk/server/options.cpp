@@ -73,6 +73,9 @@ void describe(CLI::App& app, Options& options) {
                             "the blocks of the disk; auto: a device's own, and 512 for a file");
   app.add_flag("!--no-discard", options.image.discard, "offer the guest no discards");
   app.add_option("--vm", options.image.lock.vm, "UUID of the guest, for the image's lock");
+  add_choice<Locking>(app, "--lock", options.image.lock.locking,
+                      {{"on", Locking::kOn}, {"auto", Locking::kAuto}, {"off", Locking::kOff}},
+                      "whether the image is locked: always; where that is possible; never");
   add_choice<bool>(app, "--source", options.attach.grants, {{"module", false}, {"grants", true}},
                    "where requests come from: the module; the guest's ring itself");
   add_choice<bool>(app, "--window", options.attach.prefault,
@@ -145,7 +148,6 @@ Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arg
     return Error{EINVAL, "--poll-us: there is no module to watch the ring (--source grants)"};
   if (options.control.empty()) options.control = control_path(options.attach.vbd);
   options.image.lock.vbd = options.attach.vbd;
-  options.image.lock.holder_dir = kRunDirectory;
   return std::variant<Options, Answer>{std::move(options)};
 }
 

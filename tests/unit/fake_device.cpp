@@ -8,7 +8,7 @@
 // FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
 // FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each fdatasync(2),
 // of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO; mlockall(2) fails with
-// FAKE_MLOCKALL_ERRNO.
+// FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -347,6 +347,27 @@ extern "C" int mlockall(int flags) noexcept {
   for (unsigned i = 0; i < nr_areas; i++)
     ::mprotect(areas[i].start, areas[i].bytes, areas[i].protection);
   return result;
+}
+
+extern "C" int fcntl64(int fd, int command, ...) {
+  std::va_list arguments;
+  va_start(arguments, command);
+  void* argument = va_arg(arguments, void*);
+  va_end(arguments);
+  const int error = static_cast<int>(from_environment("FAKE_LOCK_ERRNO"));
+  if (error && (command == F_OFD_SETLK || command == F_OFD_GETLK)) {
+    errno = error;
+    return -1;
+  }
+  return next<int (*)(int, int, void*)>("fcntl64")(fd, command, argument);
+}
+
+extern "C" int fcntl(int fd, int command, ...) {
+  std::va_list arguments;
+  va_start(arguments, command);
+  void* argument = va_arg(arguments, void*);
+  va_end(arguments);
+  return fcntl64(fd, command, argument);
 }
 
 extern "C" void* mmap(void* address, std::size_t bytes, int protection, int flags, int fd,

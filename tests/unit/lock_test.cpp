@@ -1,46 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0-only
+// Guests that want one image.
 #include "image/lock.hpp"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <vector>
 
-#include "base/syscall.hpp"
-#include "tests/support/temp_file.hpp"
+#include "image/file_locks.hpp"
+#include "tests/unit/lock_fixture.hpp"
 
 namespace tapdisk {
 namespace {
 
-using testing::TempDirectory;
+using ::testing::HasSubstr;
 
-class LockTest : public ::testing::Test {
- protected:
-  // Opens as an image is opened, and locks. The lock lives in the returned descriptor.
-  Fd lock(bool writes, const std::string& vm) {
-    auto fd = open_file(path, writes ? O_RDWR : O_RDONLY);
-    EXPECT_TRUE(fd);
-    LockRequest request{writes, vm, "vbd-1-1", directory.path()};
-    const auto locked = lock_image(fd->get(), path, request);
-    error = locked ? std::string{} : locked.error().what;
-    return locked ? std::move(*fd) : Fd{};
-  }
-  Fd writer(const std::string& vm) { return lock(true, vm); }
-  Fd reader(const std::string& vm) { return lock(false, vm); }
-
-  TempDirectory directory;
-  std::string path = directory.file("a.img", 4096);
-  std::string error;
-};
+class LockTest : public testing::LockFixture {};
 
 TEST_F(LockTest, ASecondMachineMayNotWrite) {
-  const Fd first = writer("one");
+  const Fd first = writer("one", "vbd-7-51712");
   ASSERT_TRUE(first);
   EXPECT_FALSE(writer("two"));
-  EXPECT_EQ(error, path + ": in use by another guest");
+  EXPECT_EQ(error, path + ": in use by vbd-7-51712");
 }
 
 TEST_F(LockTest, WritersAndReadersOfDifferentMachinesClash) {
@@ -52,26 +38,6 @@ TEST_F(LockTest, WritersAndReadersOfDifferentMachinesClash) {
   EXPECT_FALSE(writer("two"));
 }
 
-// QEMU locks bytes from 100 and from 200 on, one for each permission, in the same lock space
-// (block/file-posix.c).
-TEST_F(LockTest, AnImageOfQemuIsInUse) {
-  {
-    const auto qemu = open_file(path, O_RDWR);
-    ASSERT_TRUE(qemu);
-    for (const off_t byte : {100, 101, 103, 201}) {
-      struct flock shared {};
-      shared.l_type = F_RDLCK;
-      shared.l_whence = SEEK_SET;
-      shared.l_start = byte;
-      shared.l_len = 1;
-      ASSERT_EQ(::fcntl(qemu->get(), F_OFD_SETLK, &shared), 0);
-    }
-    EXPECT_FALSE(writer("one"));
-    EXPECT_EQ(error, path + ": in use by another guest");
-  }
-  EXPECT_TRUE(writer("one"));
-}
-
 TEST_F(LockTest, AnyNumberMayRead) {
   const Fd first = reader("one");
   const Fd second = reader("two");
@@ -80,9 +46,9 @@ TEST_F(LockTest, AnyNumberMayRead) {
 }
 
 TEST_F(LockTest, AMachineNeverClashesWithItself) {
-  const Fd first = writer("one");
-  const Fd second = writer("one");
-  const Fd third = reader("one");
+  const Fd first = writer("one", "vbd-1-1");
+  const Fd second = writer("one", "vbd-2-1");
+  const Fd third = reader("one", "vbd-1-2");
   EXPECT_TRUE(first && second && third);
   EXPECT_FALSE(writer("two"));
 }
@@ -147,33 +113,148 @@ TEST_F(LockTest, OfManyThatRaceOneWins) {
   EXPECT_LE(winners, 1);
 }
 
-TEST_F(LockTest, TheHolderIsNamed) {
-  const auto arguments = [&](const std::string& vbd, const std::string& vm) {
-    directory.text(vbd + ".args", "--vbd\n" + vbd + "\n--image\n" + path + "\n--vm\n" + vm + "\n");
-  };
-  arguments("vbd-1-1", "one");  // our own
-  arguments("vbd-2-2", "one");  // the same machine's
-  arguments("vbd-3-3", "two");
-  const Fd theirs = writer("two");
+TEST_F(LockTest, TheHolderIsNamedAndNotWhoAgrees) {
+  neighbours.vbds["vbd-2-2"] = {true, "one", "the one"};  // the machine's own
+  neighbours.vbds["vbd-3-3"] = {true, "two", "the other"};
+  const Fd own = reader("one", "vbd-2-2");
+  const Fd theirs = reader("two", "vbd-3-3");
+  ASSERT_TRUE(own && theirs);
+  EXPECT_FALSE(writer("one", "vbd-4-4"));
+  EXPECT_EQ(error, path + ": in use by vbd-3-3 (guest the other)");
+}
+
+TEST_F(LockTest, AMachineOfAnotherHostHasNoName) {
+  const auto theirs = open_file(path, O_RDWR);
   ASSERT_TRUE(theirs);
+  // As tapdisk locks there: its guest, and its vbd by a number of that host.
+  ASSERT_TRUE(take_shared_lock(theirs->get(), {4711, 4711}));
   EXPECT_FALSE(writer("one"));
-  EXPECT_EQ(error, path + ": in use by another guest (vbd-3-3)");
+  EXPECT_EQ(error, path + ": in use by another guest");
+  const std::uint64_t vbd = (1ull << 62) + (0x1ffffull << 44) + (3ull << 29) + 51712;
+  for (const std::uint64_t host : {0ull, 1ull}) {  // this one may be either
+    const std::uint64_t byte = vbd - (host << 44);
+    ASSERT_TRUE(take_shared_lock(theirs->get(), {byte, byte}));
+  }
+  EXPECT_FALSE(writer("one"));
+  EXPECT_THAT(error, HasSubstr("in use by a guest of another host"));
+}
+
+// The module, io_uring or a system call that hangs keep the open file, whoever has gone.
+TEST_F(LockTest, AnEarlierLifeThatStillWritesIsWaitedForAndThenRefused) {
+  Fd in_flight = writer("one", "vbd-5-51712");
+  ASSERT_TRUE(in_flight);
+  neighbours.vbds["vbd-5-51712"] = {false, "", ""};
+  LockRequest next = request(true, "one", "vbd-6-51712");
+  next.patience_ms = 300;
+  EXPECT_FALSE(lock(next));
+  EXPECT_EQ(error, path + ": I/O of vbd-5-51712, which is gone, is still in flight after 0 s; "
+                          "try again when its storage has answered");
+  EXPECT_FALSE(reader("one", "vbd-6-51712"));
+
+  next.patience_ms = 20'000;
+  std::thread storage{[&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds{500});
+    in_flight = Fd{};
+  }};
+  EXPECT_TRUE(lock(next)) << error;
+  storage.join();
+}
+
+TEST_F(LockTest, AnotherGuestThatIsGoneIsWaitedForToo) {
+  Fd in_flight = writer("one", "vbd-5-51712");
+  neighbours.vbds["vbd-5-51712"] = {false, "", ""};
+  EXPECT_FALSE(writer("two", "vbd-6-51712"));
+  EXPECT_THAT(error, HasSubstr("I/O of vbd-5-51712, which is gone, is still in flight"));
+  in_flight = Fd{};
+  EXPECT_TRUE(writer("two", "vbd-6-51712"));
+}
+
+// What is read into nobody's memory harms nobody who reads.
+TEST_F(LockTest, AnEarlierLifeThatOnlyReadKeepsWritersOut) {
+  const Fd in_flight = reader("one", "vbd-5-51712");
+  neighbours.vbds["vbd-5-51712"] = {false, "", ""};
+  EXPECT_TRUE(reader("one", "vbd-6-51712"));
+  EXPECT_FALSE(writer("one", "vbd-6-51712"));
+}
+
+TEST_F(LockTest, AVbdOfTheSameNameIsAskedAsWell) {
+  const Fd in_flight = writer("one", "vbd-5-51712");
+  EXPECT_TRUE(writer("one", "vbd-5-51712"));  // its tapdisk was killed, and is started again
+  neighbours.vbds["vbd-5-51712"] = {false, "", ""};
+  EXPECT_FALSE(writer("one", "vbd-5-51712"));  // detached, and attached again
+}
+
+TEST_F(LockTest, MigrationFromAnotherHostIsNotAnEarlierLife) {
+  const auto theirs = open_file(path, O_RDWR);
+  ASSERT_TRUE(theirs);
+  const Fd here = writer("one", "vbd-5-51712");
+  ASSERT_TRUE(here);
+  // All that this host's locks are, but for the host in the vbd's.
+  for (const FileLock& lock : listed_locks(here.get())) ADD_FAILURE() << lock.first;
+  const auto all = locks_of_others(theirs->get(), {{0, kLastByte}});
+  ASSERT_TRUE(all);
+  for (FileLock lock : *all) {
+    if (lock.first >= 1ull << 62) lock.first = lock.last = lock.first ^ (1ull << 44);
+    ASSERT_TRUE(take_shared_lock(theirs->get(), {lock.first, lock.last}));
+  }
+  drop_locks(here.get());
+  neighbours.vbds["vbd-5-51712"] = {false, "", ""};
+  EXPECT_TRUE(writer("one", "vbd-6-51712")) << error;
+  EXPECT_FALSE(writer("two", "vbd-6-51712"));
+  EXPECT_THAT(error, HasSubstr("in use by a guest of another host"));
+}
+
+TEST_F(LockTest, LocksThatNobodyWantsAreNotTaken) {
+  const Fd first = writer("one");
+  LockRequest careless = request(true, "two", "vbd-2-2");
+  careless.locking = Locking::kOff;
+  EXPECT_TRUE(lock(careless));
 }
 
 // What cannot be asked is not taken for free.
 TEST_F(LockTest, AFileThatKnowsNoLocksIsRefused) {
   const auto fd = open_file(path, O_PATH);
   ASSERT_TRUE(fd);
-  EXPECT_FALSE(image_is_locked(fd->get(), path));
+  EXPECT_FALSE(image_is_shared(fd->get(), path));
   EXPECT_FALSE(lock_image(fd->get(), path, LockRequest{}));
 }
 
 TEST_F(LockTest, SomebodyElseIsSeen) {
   const auto fd = open_file(path, O_RDONLY);
-  EXPECT_FALSE(*image_is_locked(fd->get(), path));
+  EXPECT_FALSE(*image_is_shared(fd->get(), path));
   const Fd other = reader("one");
-  EXPECT_TRUE(*image_is_locked(fd->get(), path));
-  EXPECT_FALSE(*image_is_locked(other.get(), path));  // its own does not count
+  EXPECT_TRUE(*image_is_shared(fd->get(), path));
+  EXPECT_FALSE(*image_is_shared(other.get(), path));  // its own does not count
+}
+
+TEST_F(LockTest, ThoseThatShareOnPurposeAgree) {
+  const Fd first = sharing(true, "one", "vbd-1-1");
+  const Fd second = sharing(true, "two", "vbd-2-2");
+  const Fd third = sharing(false, "three", "vbd-3-3");
+  EXPECT_TRUE(first && second && third) << error;
+  EXPECT_FALSE(writer("four", "vbd-4-4"));
+  EXPECT_THAT(error, HasSubstr(", which shares it with those that do so, too"));
+  EXPECT_FALSE(reader("four", "vbd-4-4"));
+}
+
+TEST_F(LockTest, SharingNeedsTheOthersConsent) {
+  {
+    const Fd first = writer("one", "vbd-1-1");
+    EXPECT_FALSE(sharing(true, "two", "vbd-2-2"));
+    EXPECT_EQ(error, path + ": in use by vbd-1-1, which does not share it");
+    EXPECT_FALSE(sharing(false, "two", "vbd-2-2"));
+  }
+  const Fd first = reader("one");
+  EXPECT_FALSE(sharing(true, "two"));
+  EXPECT_TRUE(sharing(false, "two"));
+}
+
+TEST_F(LockTest, AnEarlierLifeThatSharedIsInFlightLikeAny) {
+  const Fd first = sharing(true, "one", "vbd-1-1");
+  const Fd in_flight = sharing(true, "two", "vbd-2-2");
+  neighbours.vbds["vbd-2-2"] = {false, "", ""};
+  EXPECT_FALSE(sharing(true, "two", "vbd-3-2"));
+  EXPECT_THAT(error, HasSubstr("I/O of vbd-2-2, which is gone"));
 }
 
 }  // namespace

@@ -43,7 +43,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_FALSE(options.attach.removable);
   EXPECT_EQ(options.control, "/run/blktap/vbd-3-51712.sock");
   EXPECT_EQ(options.image.lock.vbd, "vbd-3-51712");
-  EXPECT_EQ(options.image.lock.holder_dir, "/run/blktap");
+  EXPECT_EQ(options.image.lock.locking, Locking::kOn);
 }
 
 TEST(Options, EachIsUnderstood) {
@@ -51,13 +51,15 @@ TEST(Options, EachIsUnderstood) {
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
             "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window",
-            "--copy", "64k", "--poll-us", "50", "--sector-size", "4096"});
+            "--copy", "64k", "--poll-us", "50", "--sector-size", "4096",
+            "--lock", "auto"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
   EXPECT_EQ(options.path, DataPath::kWindow);
   EXPECT_EQ(options.image.sector_size, 4096u);
   EXPECT_EQ(options.image.direct, Direct::kOff);
   EXPECT_EQ(options.image.lock.vm, "0b9e");
+  EXPECT_EQ(options.image.lock.locking, Locking::kAuto);
   EXPECT_FALSE(options.attach.prefault);
   EXPECT_FALSE(options.image.discard);
   EXPECT_EQ(options.control, "/tmp/c");

@@ -319,8 +319,22 @@ TEST_F(ProcessTest, AnImageInUseIsAFailedStart) {
   const pid_t first = child;
   start({"--vbd", "vbd-9-9", "--image", image, "--control", directory.path() / "2.sock"});
   EXPECT_EQ(exit_code(), 1);
-  EXPECT_THAT(next_message(), HasSubstr("in use by another guest"));
+  EXPECT_THAT(next_message(), HasSubstr("in use by vbd-1-2"));
   child = first;
+}
+
+// FAKE_LOCK_ERRNO: a file system that has no locks.
+TEST_F(ProcessTest, AFileSystemWithoutLocksIsRefused) {
+  serve("", {"FAKE_LOCK_ERRNO=" + std::to_string(ENOLCK)});
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(), HasSubstr(image + ": cannot be locked: No locks available; "
+                                                "--lock auto does without"));
+}
+
+TEST_F(ProcessTest, AFileSystemWithoutLocksMayBeAllowed) {
+  serve("--lock\nauto\n", {"FAKE_LOCK_ERRNO=" + std::to_string(EOPNOTSUPP)});
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  EXPECT_THAT(log(), HasSubstr(image + ": its file system has no locks"));
 }
 
 TEST_F(ProcessTest, WrongUsageIsItsOwnCode) {

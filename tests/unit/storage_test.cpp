@@ -73,6 +73,7 @@ TEST_F(StorageTest, ABlockDeviceIsSharedByOneMachineWithItself) {
   ImageOptions options;
   options.path = loop.path();
   options.lock.vm = "machine";
+  options.lock.vbd = "vbd-1-51712";
   auto first = open_raw(options, *engine);
   ASSERT_TRUE(first) << first.error().what;
   auto second = open_raw(options, *engine);
@@ -80,7 +81,7 @@ TEST_F(StorageTest, ABlockDeviceIsSharedByOneMachineWithItself) {
   options.lock.vm = "another";
   auto third = open_raw(options, *engine);
   ASSERT_FALSE(third);
-  EXPECT_THAT(third.error().what, HasSubstr("in use by another guest"));
+  EXPECT_THAT(third.error().what, HasSubstr("in use by vbd-1-51712"));
 }
 
 // Direct I/O would make the checksums of pages that the guest may change meanwhile.

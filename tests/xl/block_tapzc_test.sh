@@ -200,27 +200,32 @@ case_only_systemd_says_why() {
     expect_refused "$image: Job failed."
 }
 
-case_image_in_use_names_the_user() {
-    mkdir -p "$t/run/blktap"
-    ln "$image" "$t/img/other-name"
-    printf '%s\n' --vbd vbd-1-51728 --image "$t/img" >"$t/run/blktap/vbd-1-51728.args"
-    # The guest's own stub domain has it too, and is not in the way.
-    printf '%s\n' --vbd vbd-1-51712 --image "$image" --vm 1f0e2d3c-0000-0000-0000-00000000abcd \
-        >"$t/run/blktap/vbd-1-51712.args"
-    printf '%s\n' --vbd vbd-2-51728 --image "$t/img/other-name" >"$t/run/blktap/vbd-2-51728.args"
-    store /local/domain/2/name "the other"
+case_image_in_use_by_another_guest() {
     fail_start
-    echo "$image: in use" >"$t/unit/StatusText"
+    echo "$image: in use by vbd-2-51728 (guest the other)" >"$t/unit/StatusText"
     run add
-    rm "$t"/run/blktap/vbd-[12]-*
     expect_refused "$image: in use by vbd-2-51728 (guest the other)"
 }
 
-case_image_in_use_by_a_stranger() {
+open_file_of() { # PID NAME FILE: with a lock
+    mkdir -p "$t/proc/$1"/fd{,info}
+    echo "$2" >"$t/proc/$1/comm"
+    ln -s "$3" "$t/proc/$1/fd/5"
+    printf 'pos:\t0\nlock:\t1: OFDLCK  ADVISORY  READ -1 08:01:4711 100 101\n' \
+        >"$t/proc/$1/fdinfo/5"
+}
+
+case_image_in_use_by_a_program() {
     fail_start
-    echo "$image: in use by another program" >"$t/unit/StatusText"
+    echo "$image: in use by another program, which lets nobody write" >"$t/unit/StatusText"
+    open_file_of 11 qemu-img /dev/null
     run add
-    expect_refused "$image: in use by another program"
+    expect_refused "$image: in use by another program, which lets nobody write"
+    open_file_of 12 tapdisk "$image"
+    open_file_of 13 qemu-nbd "$image"
+    store backend/vbd/3/51712/hotplug-status ""
+    run add
+    expect_refused "$image: in use by process 13 (qemu-nbd), which lets nobody write"
 }
 
 case_vbd_goes_away_while_tapdisk_starts() {
