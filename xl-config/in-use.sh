@@ -24,6 +24,8 @@ refuse_looped() {
 refuse_served() {
     local kind its_domid devid backends=${XENBUS_PATH%/vbd*}
     while read -r kind its_domid devid; do
+        # Those of tapdisk have its locks.
+        [[ ! -e $root/sys/class/blktap/vbd-$its_domid-$devid ]] || continue
         ((its_domid != domid)) && [[ $(owner "$its_domid") != $(owner "$domid") ]] || continue
         [[ $mode == r && $(store_read "$backends/$kind/$its_domid/$devid/mode") == r ]] ||
             fail "$params: in use by $kind-$its_domid-$devid ($(guest_name "$its_domid"))"

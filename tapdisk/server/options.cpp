@@ -76,6 +76,8 @@ void describe(CLI::App& app, Options& options) {
   add_choice<Locking>(app, "--lock", options.image.lock.locking,
                       {{"on", Locking::kOn}, {"auto", Locking::kAuto}, {"off", Locking::kOff}},
                       "whether the image is locked: always; where that is possible; never");
+  app.add_flag("--shared", options.image.lock.shares,
+               "let other guests whose disks say so, too, use the image at the same time");
   add_choice<bool>(app, "--source", options.attach.grants, {{"module", false}, {"grants", true}},
                    "where requests come from: the module; the guest's ring itself");
   add_choice<bool>(app, "--window", options.attach.prefault,

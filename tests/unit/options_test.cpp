@@ -44,6 +44,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_EQ(options.control, "/run/blktap/vbd-3-51712.sock");
   EXPECT_EQ(options.image.lock.vbd, "vbd-3-51712");
   EXPECT_EQ(options.image.lock.locking, Locking::kOn);
+  EXPECT_FALSE(options.image.lock.shares);
 }
 
 TEST(Options, EachIsUnderstood) {
@@ -52,7 +53,7 @@ TEST(Options, EachIsUnderstood) {
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
             "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window",
             "--copy", "64k", "--poll-us", "50", "--sector-size", "4096",
-            "--lock", "auto"});
+            "--lock", "auto", "--shared"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
   EXPECT_EQ(options.path, DataPath::kWindow);
@@ -60,6 +61,7 @@ TEST(Options, EachIsUnderstood) {
   EXPECT_EQ(options.image.direct, Direct::kOff);
   EXPECT_EQ(options.image.lock.vm, "0b9e");
   EXPECT_EQ(options.image.lock.locking, Locking::kAuto);
+  EXPECT_TRUE(options.image.lock.shares);
   EXPECT_FALSE(options.attach.prefault);
   EXPECT_FALSE(options.image.discard);
   EXPECT_EQ(options.control, "/tmp/c");

@@ -97,6 +97,15 @@ case_device_of_a_disk_of_xen_blkback() {
     refuse_image "$image" "$image: in use by vbd-7-832 (guest seven)"
 }
 
+case_device_of_a_disk_of_tapdisk() { # whose locks are the last word: it may be shared
+    device_as_image
+    another_guest vbd physical-device 7:fa w
+    mkdir -p "$t"/sys/class/blktap/vbd-7-832
+    run add
+    rm -r "$t"/sys/class/blktap/vbd-7-832
+    expect_attached
+}
+
 case_device_that_xen_blkback_only_reads() {
     device_as_image
     another_guest vbd physical-device 7:fa r
