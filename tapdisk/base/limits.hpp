@@ -63,6 +63,9 @@ inline constexpr std::size_t kControlLineMax = 4096;
 inline constexpr unsigned kControlSessionsMax = 8;
 inline constexpr int kControlIdleMs = 10'000;
 
+// How often a device is tried to be claimed that another tapdisk of the guest has claimed.
+inline constexpr int kClaimPeriodMs = 500;
+
 // The same I/O error is said again at most this often.
 inline constexpr int kErrorLogPeriodMs = 60'000;
 

@@ -135,6 +135,10 @@ class OpenImage {
   // error is that the store became smaller, and nothing has changed.
   virtual Result<std::uint64_t> grow() = 0;
 
+  // Whether a block device is claimed, or needs no claim. If not, for another tapdisk had the claim
+  // when it was opened, this tries again. One thread.
+  virtual bool claim() = 0;
+
   // Makes durable what this host's page cache may have that the storage has not; waits. For the
   // end, when no view is used any more: who opens the store next may be another host.
   virtual Result<void> settle() = 0;

@@ -121,8 +121,8 @@ class RawImage final : public Image, private IoClient, private DiscardClient,
 
 class RawFile final : public OpenImage {
  public:
-  RawFile(Fd file, const std::string& path, const ImageInfo& info)
-      : file_(std::move(file)), path_(path), info_(info) {}
+  RawFile(Fd file, bool needs_claim, const std::string& path, const ImageInfo& info)
+      : file_(std::move(file)), needs_claim_(needs_claim), path_(path), info_(info) {}
 
   const ImageInfo& info() const noexcept override { return info_; }
 
@@ -148,6 +148,21 @@ class RawFile final : public OpenImage {
     return {};
   }
 
+  bool claim() override {
+    if (!needs_claim_) return true;
+    Result<Fd> claim =
+        open_file(fmt::format("/proc/self/fd/{}", file_.get()), O_RDONLY | O_EXCL | O_NONBLOCK);
+    if (claim) {
+      claim_ = std::move(*claim);
+      needs_claim_ = false;
+      log::info("{}: claimed, as the other tapdisk has left", path_);
+    } else if (!has_warned_ && is_alone()) {
+      has_warned_ = true;
+      log::warning("{}: in use by this host, too (mounted, or part of another device)", path_);
+    }
+    return !needs_claim_;
+  }
+
   // Through the page cache somebody has to wait, and that is better not the kernel. And nobody but
   // the queues keeps what they write to a part of a unit from others; to read does no harm.
   std::vector<Extent> extents() const override {
@@ -168,7 +183,15 @@ class RawFile final : public OpenImage {
   }
 
  private:
+  bool is_alone() const {
+    const Result<bool> shared = image_is_shared(file_.get(), path_);
+    return shared && !*shared;
+  }
+
   Fd file_;
+  Fd claim_;  // an open of its own, if the claim came later
+  bool needs_claim_;
+  bool has_warned_ = false;
   std::string path_;
   ImageInfo info_;
   mutable SyncError sync_error_;
@@ -270,7 +293,8 @@ Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
   if (file->is_block || !info->direct) drop_cache(file->fd.get(), options.path, info->direct);
   if (options.discard && !options.read_only)
     info->discard = find_discard(file->fd.get(), *info);
-  return std::make_unique<RawFile>(std::move(file->fd), options.path, *info);
+  return std::make_unique<RawFile>(std::move(file->fd), file->is_block && !file->claimed,
+                                   options.path, *info);
 }
 
 }  // namespace tapdisk

@@ -8,7 +8,6 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/read_until.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <nlohmann/json.hpp>
@@ -123,6 +122,7 @@ Result<std::unique_ptr<Control>> Control::start(std::unique_ptr<Control> control
   if (store) control->watch_size(store);
   control->accept();
   control->wait_for_signal();
+  if (control->hooks_.claim) control->claim_later();
   control->run();
   return control;
 }
@@ -176,6 +176,13 @@ void Control::wait_for_signal() {
     if (error) return;
     hooks_.stop();
     wait_for_signal();
+  });
+}
+
+void Control::claim_later() {
+  claiming_.expires_after(std::chrono::milliseconds{kClaimPeriodMs});
+  claiming_.async_wait([this](error_code error) {
+    if (!error && !hooks_.claim()) claim_later();
   });
 }
 

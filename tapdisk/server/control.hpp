@@ -12,6 +12,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -29,6 +30,7 @@ struct ControlHooks {
   std::function<std::string()> stats;  // the JSON object of "stats"
   std::function<Result<std::uint64_t>()> resize;  // takes over the store's size; sectors of 512 B
   std::function<void()> stop;          // SIGTERM or SIGINT came
+  std::function<bool()> claim = {};    // unless empty, called now and then until it says true
 };
 
 // The answer to one line of a client, without the newline.
@@ -55,6 +57,7 @@ class Control {
   void watch_size(dev_t store);
   void accept();
   void wait_for_signal();
+  void claim_later();
   void run();  // starts the thread
 
   std::string path_;
@@ -64,6 +67,7 @@ class Control {
   boost::asio::io_context loop_{1};
   boost::asio::local::stream_protocol::acceptor acceptor_{loop_};
   boost::asio::signal_set signals_{loop_};
+  boost::asio::steady_timer claiming_{loop_};
   std::optional<ResizeWatch> resize_watch_;
   std::thread thread_;
 };

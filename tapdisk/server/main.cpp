@@ -137,7 +137,8 @@ int serve(const Options& options) {
       [&] {
         notify::stopping("finishing what is in flight");
         queues.stop();
-      }}, (*image)->device());
+      },
+      [&] { return (*image)->claim(); }}, (*image)->device());
   if (!control) return failed(kStartFailed, control.error());
 
   if (!disk.direct && queues.engine() == "libaio")

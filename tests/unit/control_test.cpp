@@ -66,6 +66,18 @@ TEST(Control, WithoutDescriptorsItSaysSo) {
   EXPECT_THAT(control.error().what, HasSubstr("Too many open files"));
 }
 
+TEST(Control, ClaimsADeviceUntilItHasIt) {
+  const TempDirectory directory{std::filesystem::temp_directory_path()};
+  std::atomic<int> calls{0};
+  ControlHooks hooks = kHooks;
+  hooks.claim = [&] { return ++calls == 2; };
+  const auto control = Control::open(directory.path() / "control.sock", hooks);
+  ASSERT_TRUE(control);
+  for (int i = 0; i < 500 && calls < 2; i++) ::usleep(20'000);
+  ::usleep(3 * kClaimPeriodMs * 1000);
+  EXPECT_EQ(calls, 2);
+}
+
 TEST(ResizeWatch, KnowsTheChangesOfItsDevice) {
   using namespace std::string_view_literals;
   const std::string head{"change@/devices/virtual/block/loop0\0ACTION=change\0"sv};
