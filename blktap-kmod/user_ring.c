@@ -163,12 +163,12 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 {
 	struct blktap_vbd *vbd = queue->vbd;
 	enum cmd_verdict verdict = cmd_judge(cmd, queue->states, BLKTAP_DEPTH_MAX);
-	struct blktap_slot *slot;
+	struct blktap_slot *slot = &queue->slots[cmd_slot(cmd, BLKTAP_DEPTH_MAX)];
 
 	if (verdict == CMD_STALE || verdict == CMD_LATE) {
 		blktap_count(vbd, stale_commands, 1);
 		if (verdict == CMD_LATE)
-			blktap_queue_give_back(queue, &queue->slots[cmd->slot]);
+			blktap_queue_give_back(queue, slot);
 		return;
 	}
 	if (verdict != CMD_VALID) {
@@ -178,9 +178,8 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 				    vbd->domid, vbd->devid, cmd->verb, cmd->slot, verdict);
 		return;
 	}
-	slot_answered(&queue->states[cmd->slot]);
+	slot_answered(&queue->states[slot->index]);
 	queue->offered--;
-	slot = &queue->slots[cmd->slot];
 	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			     slot->request.sector, slot->request.bytes, cmd->result);
 	if (cmd->verb == BLKTAP_CMD_SUBMIT) {

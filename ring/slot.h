@@ -70,7 +70,23 @@ static inline void slot_revoke(struct slot_state *slot)
 	slot->generation++;
 }
 
-/* Judges a private copy of a command against the slots. Changes nothing. */
+/*
+ * The slot that a command names; never one beyond the table, not even where a processor goes on
+ * before it knows that the command is refused for it. `depth` is a power of two.
+ */
+static inline __u32 cmd_slot(const struct blktap_cmd *cmd, __u32 depth)
+{
+	__u32 slot = cmd->slot;
+
+	/* Or the compiler, which sees the check, leaves the mask out. */
+	__asm__("" : "+r"(slot));
+	return slot & (depth - 1);
+}
+
+/*
+ * Judges a private copy of a command against the slots, of which there is a power of two. Changes
+ * nothing.
+ */
 static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 					 const struct slot_state *slots, __u32 depth)
 {
@@ -87,7 +103,7 @@ static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 		return CMD_NO_SUCH_SLOT;
 	if (submit ? cmd->result : cmd->result > 0 || cmd->result < -4095)
 		return CMD_BAD_RESULT;
-	slot = &slots[cmd->slot];
+	slot = &slots[cmd_slot(cmd, depth)];
 	if (cmd->generation != slot->generation) {
 		bool revoked = slot->owed && slot->owner != SLOT_TAPDISK;
 

@@ -135,6 +135,15 @@ TEST_F(CmdJudge, RefusesSlotsBeyondTheTable)
     }
 }
 
+// Not even by a processor that guesses how the check ends.
+TEST_F(CmdJudge, FindsNoSlotBeyondTheTable)
+{
+    for (std::uint32_t slot = 0; slot <= 0xffff; slot++) {
+        cmd.slot = static_cast<std::uint16_t>(slot);
+        ASSERT_EQ(cmd_slot(&cmd, kDepth), slot % kDepth);
+    }
+}
+
 TEST_F(CmdJudge, TakesOnlyZeroOrAnErrno)
 {
     for (std::int32_t result : {0, -1, -EIO, -EOPNOTSUPP, -4095}) {
