@@ -155,6 +155,7 @@ enum class Direct { kAuto, kOn, kOff };
 
 struct ImageOptions {
   std::string path;
+  std::string identity;  // what must be there, as identity.hpp has it; empty: whatever is there
   bool read_only = false;
   Direct direct = Direct::kAuto;
   std::uint32_t sector_size = 0;  // 512 or 4096 bytes; 0: a device's own, and 512 for a file

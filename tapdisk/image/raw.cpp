@@ -18,6 +18,7 @@
 #include "image/aligner.hpp"
 #include "image/discard.hpp"
 #include "image/geometry.hpp"
+#include "image/identity.hpp"
 #include "image/lock.hpp"
 #include "image/range_lock.hpp"
 
@@ -226,6 +227,14 @@ Result<void> is_what_was_seen(int fd, const struct stat& seen, const ImageOption
   if (status.st_dev != seen.st_dev || status.st_ino != seen.st_ino ||
       (status.st_mode ^ seen.st_mode) & S_IFMT || status.st_rdev != seen.st_rdev)
     return plain_error(options.path, "was replaced while it was opened", ESTALE);
+  if (!options.identity.empty()) {
+    const Result<std::string> identity = identify(fd, options.path);
+    if (!identity) return identity.error();
+    if (*identity != options.identity)
+      return plain_error(options.path,
+                         "is not the image that the disk was attached with; detach the disk first",
+                         ESTALE);
+  }
   int read_only = 0;
   if (S_ISBLK(status.st_mode) && !options.read_only && !::ioctl(fd, BLKROGET, &read_only) &&
       read_only)

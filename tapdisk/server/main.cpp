@@ -23,6 +23,7 @@
 #include "server/options.hpp"
 #include "server/queue_threads.hpp"
 #include "vbd/neighbours.hpp"
+#include "vbd/store.hpp"
 
 namespace tapdisk {
 namespace {
@@ -112,6 +113,17 @@ void lock_memory() {
                  std::generic_category().message(errno));
 }
 
+// Where administrators look for it. Whatever starts it: the hotplug program is not asked when a
+// tapdisk that was killed is started again.
+void publish_process(const std::string& backend) {
+  const Result<Store> store = Store::open();
+  const Result<void> written =
+      !store ? store.error()
+             : store->write({backend + "/state"},
+                            {{backend + "/tapdisk-pid", fmt::format("{}", ::getpid())}});
+  if (!written) log::info("{}/tapdisk-pid is not written: {}", backend, written.error().what);
+}
+
 int serve(const Options& options) {
   const XenNeighbours neighbours;
   ImageOptions image_options = options.image;
@@ -146,6 +158,7 @@ int serve(const Options& options) {
   const std::string description = describe(options, disk, queues, *delegated);
   log::info("{}", description);
   lock_memory();
+  if (!options.backend.empty()) publish_process(options.backend);
   notify::ready(description);
   const Result<bool> gone = queues.serve();
   // Before this process ends, for which the toolstack waits: then another host may open the image.

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
+
 namespace tapdisk::notify {
 namespace {
 
-// The protocol is lines; a path may hold anything.
-std::string one_line(std::string text) {
+// The protocol is lines, and systemd drops what is not UTF-8; a path may hold anything.
+std::string one_line(const std::string& said) {
+  std::string text = as_utf8(said);
   std::replace(text.begin(), text.end(), '\n', '?');
   return text;
 }

@@ -51,6 +51,8 @@ void describe(CLI::App& app, Options& options) {
       });
   app.add_option("--image", options.image.path, "raw image: a regular file or a block device")
       ->required();
+  app.add_option("--identity", options.image.identity,
+                 "what the image must be, as it was when the disk was attached");
   app.add_flag("--read-only", options.image.read_only, "never write to the image");
   add_choice<EngineKind>(app, "--engine", options.engine,
                          {{"auto", EngineKind::kAuto},
@@ -99,6 +101,8 @@ void describe(CLI::App& app, Options& options) {
       ->check(CLI::Range(0u, BLKTAP_POLL_US_MAX))
       ->type_name("MICROSECONDS");
   app.add_option("--control", options.control, "path of the control socket");
+  app.add_option("--backend", options.backend,
+                 "directory of the vbd in xenstore, to be told the process's ID");
   app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
   app.add_flag("--removable", options.attach.removable, "the disk is removable");
   app.add_flag("--foreground-log", options.foreground_log, "log for a reader, not the journal");

@@ -38,6 +38,7 @@ struct Options {
   EngineKind engine = EngineKind::kAuto;
   DataPath path = DataPath::kAuto;
   std::string control;  // path of the control socket
+  std::string backend;  // directory in xenstore where to say which process this is; empty: nowhere
   std::string file;     // that the arguments were in, if any
   bool foreground_log = false;
 };

@@ -85,8 +85,15 @@ class GrantSource final : public Source {
     const auto frontend = parts_.store.read(backend_ + "/frontend");
     const auto domain = parts_.store.read_number(backend_ + "/frontend-id");
     if (!frontend || !domain) return plain_error("xenstore", "no such vbd", ENOENT);
-    if (parts_.store.read_number(backend_ + "/state") != VBD_SAYS_INITWAIT)
+    // A frontend may close once before it starts, and shake off whoever was there.
+    const std::uint32_t said =
+        parts_.store.read_number(backend_ + "/state").value_or(VBD_SAYS_NOTHING);
+    const bool returns = parts_.store.read_number(backend_ + "/online").value_or(1) != 0 &&
+                         (said == VBD_SAYS_CLOSING || said == VBD_SAYS_CLOSED);
+    if (said != VBD_SAYS_INITWAIT && !returns)
       return plain_error("xenstore", "the vbd does not wait for a disk", EBUSY);
+    if (returns) facts_.state = BLKTAP_CLOSED;
+    facts_.said = said;
     if (Result<void> possible = check_domain(*domain); !possible) return possible;
     frontend_ = *frontend;
     domain_ = *domain;

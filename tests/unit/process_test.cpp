@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/resource.hpp"
+#include "image/identity.hpp"
 #include "tapctl/places.hpp"
 #include "tests/support/temp_file.hpp"
 
@@ -335,6 +336,28 @@ TEST_F(ProcessTest, AFileSystemWithoutLocksMayBeAllowed) {
   serve("--lock\nauto\n", {"FAKE_LOCK_ERRNO=" + std::to_string(EOPNOTSUPP)});
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
   EXPECT_THAT(log(), HasSubstr(image + ": its file system has no locks"));
+}
+
+TEST_F(ProcessTest, AnotherImageByTheSameNameIsAFailedStart) {
+  const std::string identity = "--identity\n" + *identify(image) + "\n";
+  serve(identity);
+  EXPECT_THAT(next_message(), HasSubstr("READY=1"));
+  ::kill(child, SIGKILL);
+  exit_code();
+  const std::string kept = images.file("kept.img", 4 << 20);
+  std::filesystem::rename(kept, image);
+  serve(identity);
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(),
+              HasSubstr(image + ": is not the image that the disk was attached with"));
+}
+
+// systemd drops a status that is not.
+TEST_F(ProcessTest, WhatIsToldToSystemdIsUtf8) {
+  image = images.path() / "m\xfcller\xc3\xbc.img";
+  start({"--vbd", "vbd-1-2", "--image", image});
+  EXPECT_EQ(exit_code(), 1);
+  EXPECT_THAT(next_message(), HasSubstr("m?ller\xc3\xbc.img: No such file or directory"));
 }
 
 TEST_F(ProcessTest, WrongUsageIsItsOwnCode) {
