@@ -1,9 +1,35 @@
 # SPDX-License-Identifier: GPL-2.0-only
 # shellcheck shell=bash
 #
-# Who else has an image: part of block-tapzc, whose variables and functions it uses.
+# Which image it is, and who else has it: part of block-tapzc, whose variables and functions it
+# uses.
 
 # shellcheck disable=SC2154  # they are set there
+
+# Where that is the locale, a dot stands for a whole character. No process is needed.
+is_utf8() {
+    local LC_ALL=C.UTF-8
+    [[ $1 =~ ^.*$ ]]
+}
+
+# What tapdisk must find by the path each time that it starts: see tapdisk/image/identity.hpp.
+identity() {
+    local number device text
+    if [[ -f $image ]]; then
+        stat -L -c 'file:%Hd.%Ld:%i:%.9W' -- "$image"
+        return
+    fi
+    number=$(stat -L -c %Hr:%Lr -- "$image")
+    device=/sys/dev/block/$number
+    { read -r text <"$device/dm/uuid"; } 2>/dev/null
+    if [[ ${text:-} ]]; then
+        echo "dm:$text"
+        return
+    fi
+    # A partition has the number of its disk.
+    { read -r text <"$device/diskseq" || read -r text <"$device/../diskseq"; } 2>/dev/null
+    echo "device:$number:${text:-}"
+}
 
 # A loop device of this host, be it a mount or the disk of a guest by Xen's own script, takes none
 # of tapdisk's locks.

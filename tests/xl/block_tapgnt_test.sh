@@ -29,7 +29,8 @@ END
     expect_attached
     grep -q "unbound $vbd" "$t/log"
     same args \
-        "--vbd $vbd --image $image --vm 1f0e2d3c-0000-0000-0000-00000000abcd --source grants" \
+        "--vbd $vbd --image $image --identity $(identity "$image") --backend backend/vbd/3/51712 \
+--vm 1f0e2d3c-0000-0000-0000-00000000abcd --source grants" \
         "$(args)"
 }
 
@@ -50,6 +51,18 @@ case_driver_that_stays() {
     run add
     expect_refused "$vbd is bound to vbd, which does not let it go"
     expect_not_started
+}
+
+case_option_without_meaning_is_ignored() {
+    by_grants
+    rm "$bus/devices/$vbd/driver"
+    mkdir -p "$t/etc/default"
+    echo 'TAPDISK_OPTIONS="--poll-us 50 --data-path=submit --engine libaio"' \
+        >"$t/etc/default/blktap"
+    run add
+    expect_attached
+    [[ $(args) == *"--source grants --engine libaio" ]] || die "args: $(args)"
+    grep -q "poll-us means nothing for a tap:gnt: disk" "$t/log"
 }
 
 case_no_driver_is_needed() {

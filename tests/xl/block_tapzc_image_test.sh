@@ -24,6 +24,15 @@ case_newline() { refuse_image "$t/a"$'\n'b "$t/a?b: newline in the path"; }
 case_newline_at_the_end() { refuse_image "$image"$'\n' "$image?: newline in the path"; }
 case_empty_path() { refuse_image "" ": not an absolute path"; }
 
+case_name_that_is_not_utf8() {
+    local odd
+    for odd in "$t/img/"$'m\xfcller.img' "$t/img/"$'a\xc3'; do
+        echo data >"$odd"
+        refuse_image "$odd" "$odd: the name is not UTF-8, which libxl needs; rename it, or attach \
+a link to it"
+    done
+}
+
 case_no_params() {
     rm "$t/store/backend/vbd/3/51712/params"
     run add

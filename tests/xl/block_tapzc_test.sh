@@ -17,7 +17,8 @@ case_add_connects() {
     expect_attached
     same physical-device-path "$image" "$(stored physical-device-path)"
     same physical-device "" "$(stored physical-device)"
-    same args "--vbd $vbd --image $image --vm 1f0e2d3c-0000-0000-0000-00000000abcd" "$(args)"
+    same args "--vbd $vbd --image $image --identity $(identity "$image") \
+--backend backend/vbd/3/51712 --vm 1f0e2d3c-0000-0000-0000-00000000abcd" "$(args)"
     same mode 600 "$(stat -c %a "$t/run/blktap/$vbd.args")"
     grep -q "^start $unit" "$t/systemctl.log"
 }
@@ -39,7 +40,8 @@ case_readonly_cdrom_removable_and_defaults() {
     echo 'TAPDISK_OPTIONS="--engine libaio"' >"$t/etc/default/blktap"
     run add
     expect_attached
-    same args "--vbd $vbd --image $image --vm 1f0e2d3c-0000-0000-0000-00000000abcd --read-only \
+    same args "--vbd $vbd --image $image --identity $(identity "$image") \
+--backend backend/vbd/3/51712 --vm 1f0e2d3c-0000-0000-0000-00000000abcd --read-only \
 --cdrom --removable --engine libaio" "$(args)"
 }
 
@@ -58,7 +60,7 @@ END
     same "last argument" 1f0e2d3c-0000-0000-0000-00000000abcd "$(tail -1 "$t/run/blktap/$vbd.args")"
 }
 
-case_image_path_is_canonical_and_may_hold_anything() {
+case_image_path_is_as_the_user_wrote_it_and_may_hold_anything() {
     local odd=$t/img/$'a b,c:d\\x41 \xc3\xbc "'\''$(true).img'
     echo data >"$odd"
     ln -s "$odd" "$t/img/link"
@@ -66,7 +68,7 @@ case_image_path_is_canonical_and_may_hold_anything() {
     run add
     expect_attached
     same physical-device-path "$odd" "$(stored physical-device-path)"
-    same "image argument" "$odd" "$(sed -n 4p "$t/run/blktap/$vbd.args")"
+    same "image argument" "$t/img/link" "$(sed -n 4p "$t/run/blktap/$vbd.args")"
 }
 
 case_vbd3_params_have_a_format() {
@@ -85,7 +87,8 @@ case_owner_of_a_stub_domain_is_its_target() {
     store /local/domain/2/vm /vm/22222222-0000-0000-0000-000000000000-1
     run add
     expect_attached
-    same "vm argument" 22222222-0000-0000-0000-000000000000 "$(sed -n 6p "$t/run/blktap/$vbd.args")"
+    same "vm argument" 22222222-0000-0000-0000-000000000000 \
+        "$(sed -n 10p "$t/run/blktap/$vbd.args")"
 }
 
 case_owner_of_a_local_attach_is_dom0() {
@@ -98,7 +101,7 @@ case_owner_of_a_local_attach_is_dom0() {
     path=backend/vbd/0/51712 run add
     expect_success
     same "vm argument" 00000000-0000-0000-0000-000000000000 \
-        "$(sed -n 6p "$t/run/blktap/vbd-0-51712.args")"
+        "$(sed -n 10p "$t/run/blktap/vbd-0-51712.args")"
 }
 
 case_frontend_may_connect_while_the_script_runs() {
@@ -317,6 +320,7 @@ with_times() { # SECONDS...: of the script's patience, and for draining
     sed "s/patience_s=[0-9]* drain_timeout_s=[0-9]*/patience_s=$1 drain_timeout_s=$2/" \
         "$glue/block-tapzc" >"$t/script"
     chmod +x "$t/script"
+    cp "$glue/in-use.sh" "$t"
     script=$t/script
 }
 

@@ -141,6 +141,10 @@ expect_not_started() {
     ! grep -qs '^start' "$t/systemctl.log" || die "tapdisk was started"
 }
 
+identity() { # PATH: as tapdisk sees it
+    stat -L -c 'file:%Hd.%Ld:%i:%.9W' -- "$1"
+}
+
 args() {
     paste -sd' ' "$t/run/blktap/$vbd.args"
 }
