@@ -77,14 +77,22 @@ def processes(said):
 def press_keys(out, keys):
     """What the host prints at the keys; nothing if nobody takes them."""
     said = b""
-    directory = os.open(out, os.O_PATH) # for the path of a socket must be short
-    with socket.socket(socket.AF_UNIX) as console:
-        console.connect(f"/proc/self/fd/{directory}/console")
+    with connect(out, "console") as console:
         for key in keys:
             console.sendall(key)
             said += until_quiet(console)
-    os.close(directory)
     return said.decode(errors="replace")
+
+
+def connect(out, name):
+    """A connection to one of QEMU's sockets."""
+    directory = os.open(out, os.O_PATH) # for the path of a socket must be short
+    try:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(f"/proc/self/fd/{directory}/{name}")
+        return connection
+    finally:
+        os.close(directory)
 
 
 def until_quiet(console):

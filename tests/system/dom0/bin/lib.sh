@@ -87,6 +87,20 @@ guest_stop() { # NAME: power off from the inside
     wait_for 60 guest_gone "$1"
 }
 
+# --- the host ----------------------------------------------------------------------------------
+
+# Reboots this host as a user would. The case is run again, then; nothing but file systems is left.
+reboot_host() {
+    touch /var/tmp/rebooted
+    dmesg > "${NESTED_TOKEN%/*}/dmesg-before"
+    echo reboot >&3
+    nap 2 # until `nested` lets it
+    systemctl reboot
+    sleep infinity
+}
+
+has_rebooted() { [ -e /var/tmp/rebooted ]; }
+
 # --- what must not be left ------------------------------------------------------------------------
 
 grants_dumped() { # Xen has printed them, from its first line to its last
