@@ -6,9 +6,9 @@
 // module would refuse, and any wrong byte, ends the process with a message.
 //
 // FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
-// FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each fdatasync(2),
-// of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO; mlockall(2) fails with
-// FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO.
+// FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each
+// fdatasync(2), of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO; mlockall(2) fails
+// with FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>

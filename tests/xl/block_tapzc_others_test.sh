@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# What others do to the hotplug script, in the made-up world: the administrator by settings and
-# drop-ins, the frontend by closing.
+# What others do to the hotplug script, in the made-up world: programs that have the image, the
+# administrator by settings and drop-ins, the frontend by closing.
 
 # shellcheck disable=SC2016  # what stands in single quotes is for the stubs
 # shellcheck disable=SC2317  # cases are called by their name
@@ -11,6 +11,27 @@
 . "$(dirname "$0")/tapzc_world.sh"
 
 readonly unit=blktap-tapdisk@$vbd.service
+
+open_file_of() { # PID NAME FILE: with a lock
+    mkdir -p "$t/proc/$1"/fd{,info}
+    echo "$2" >"$t/proc/$1/comm"
+    ln -s "$3" "$t/proc/$1/fd/5"
+    printf 'pos:\t0\nlock:\t1: OFDLCK  ADVISORY  READ -1 08:01:4711 100 101\n' \
+        >"$t/proc/$1/fdinfo/5"
+}
+
+case_image_in_use_by_a_program() {
+    fail_start
+    echo "$image: in use by another program, which lets nobody write" >"$t/unit/StatusText"
+    open_file_of 11 qemu-img /dev/null
+    run add
+    expect_refused "$image: in use by another program, which lets nobody write"
+    open_file_of 12 tapdisk "$image"
+    open_file_of 13 qemu-nbd "$image"
+    store backend/vbd/3/51712/hotplug-status ""
+    run add
+    expect_refused "$image: in use by process 13 (qemu-nbd), which lets nobody write"
+}
 
 settings() {
     mkdir -p "$t/etc/default"

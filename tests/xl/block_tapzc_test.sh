@@ -172,10 +172,6 @@ case_no_systemd() {
     expect_refused "tap:zc: disks need systemd, which is not running"
 }
 
-fail_start() {
-    echo 'unit_is failed; echo "Job failed." >&2; exit 1' >"$t/on_start"
-}
-
 case_tapdisk_says_why_it_did_not_start() {
     fail_start
     echo "$image: Structure needs cleaning" >"$t/unit/StatusText"
@@ -208,27 +204,6 @@ case_image_in_use_by_another_guest() {
     echo "$image: in use by vbd-2-51728 (guest the other)" >"$t/unit/StatusText"
     run add
     expect_refused "$image: in use by vbd-2-51728 (guest the other)"
-}
-
-open_file_of() { # PID NAME FILE: with a lock
-    mkdir -p "$t/proc/$1"/fd{,info}
-    echo "$2" >"$t/proc/$1/comm"
-    ln -s "$3" "$t/proc/$1/fd/5"
-    printf 'pos:\t0\nlock:\t1: OFDLCK  ADVISORY  READ -1 08:01:4711 100 101\n' \
-        >"$t/proc/$1/fdinfo/5"
-}
-
-case_image_in_use_by_a_program() {
-    fail_start
-    echo "$image: in use by another program, which lets nobody write" >"$t/unit/StatusText"
-    open_file_of 11 qemu-img /dev/null
-    run add
-    expect_refused "$image: in use by another program, which lets nobody write"
-    open_file_of 12 tapdisk "$image"
-    open_file_of 13 qemu-nbd "$image"
-    store backend/vbd/3/51712/hotplug-status ""
-    run add
-    expect_refused "$image: in use by process 13 (qemu-nbd), which lets nobody write"
 }
 
 case_vbd_goes_away_while_tapdisk_starts() {

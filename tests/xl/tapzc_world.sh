@@ -129,6 +129,10 @@ nothing_left() {
     esac
 }
 
+fail_start() {
+    echo 'unit_is failed; echo "Job failed." >&2; exit 1' >"$t/on_start"
+}
+
 expect_refused() {  # message
     same status 1 "$status"
     same output "" "$(cat "$t/stdout" "$t/stderr")"
