@@ -7,8 +7,10 @@ all_zero() { # FILE...
     [ "$(sort -u "$@")" = 0 ]
 }
 
-# Without it blkfront asks for less than it is offered.
+# Without it blkfront asks for less than it is offered. With persistent grants, too, it would set
+# pages aside for as many and as large requests as there may be: 512 MiB for each queue.
 all_of_protocol="xen_blkfront.max_ring_page_order=4 xen_blkfront.max_indirect_segments=256"
+all_of_protocol+=" xen_blkfront.feature_persistent=N"
 
 # Gives the guest one more disk, offers so much, and has it verify; the image holds what it reads.
 try_protocol() { # NAME RING-ORDER QUEUES SEGMENTS
