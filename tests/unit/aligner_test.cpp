@@ -27,10 +27,8 @@ constexpr std::uint64_t kBytes = 1 << 20;
 // One queue: an engine, and a view of the image.
 class QueueOf final : private ImageClient {
  public:
-  explicit QueueOf(const OpenImage& image) {
-    engine_ = *make_engine(EngineKind::kAuto);
-    view_ = *image.view(*engine_);
-  }
+  explicit QueueOf(const OpenImage& image)
+      : engine_(*make_engine(EngineKind::kAuto)), view_(*image.view(*engine_)) {}
   Image& image() { return *view_; }
 
   // 0 or -errno.
