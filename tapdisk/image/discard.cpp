@@ -22,6 +22,9 @@
 namespace tapdisk {
 namespace {
 
+// What goes through the pipe: the address of an operation, not the operation.
+constexpr ssize_t kPointerBytes = sizeof(void*);
+
 int punch_hole(int fd, std::uint64_t offset, std::uint64_t bytes) noexcept {
   return retry_eintr([&] {
     return ::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
@@ -109,15 +112,16 @@ Discarder::~Discarder() {
 void Discarder::start(ImageOp& op) noexcept {
   const ImageOp* const asked = &op;
   const auto written = retry_eintr([&] {
-    return ::write(asked_in_.get(), &asked, sizeof(asked));
+    return ::write(asked_in_.get(), &asked, kPointerBytes);
   });
-  check(written == sizeof(asked));
+  check(written == kPointerBytes);
 }
 
 void Discarder::run() noexcept {
   ::pthread_setname_np(::pthread_self(), "discard");
   ImageOp* op = nullptr;
-  while (retry_eintr([&] { return ::read(asked_out_.get(), &op, sizeof(op)); }) == sizeof(op)) {
+  while (retry_eintr([&] { return ::read(asked_out_.get(), &op, kPointerBytes); }) ==
+         kPointerBytes) {
     if (over_) return;
     op->result = discard(*op);
     done_->post(op);

@@ -54,7 +54,7 @@ Error no_locks(const std::string& path, int code) {
 // A lock that another's stands against is looked at like any: then the error says whose it is.
 Result<void> take_locks(int fd, const Holder& self) {
   for (const ByteRange range : lock_ranges(self)) {
-    const Result<void> taken = take_shared_lock(fd, range);
+    Result<void> taken = take_shared_lock(fd, range);
     if (!taken && taken.error().code != EAGAIN && taken.error().code != EACCES) return taken;
   }
   return {};
