@@ -113,7 +113,7 @@ void lock_memory() {
                  std::generic_category().message(errno));
 }
 
-// Where administrators look for it. Whatever starts it: the hotplug program is not asked when a
+// Where administrators look for it. Whatever starts it: the hotplug script is not asked when a
 // tapdisk that was killed is started again.
 void publish_process(const std::string& backend) {
   const Result<Store> store = Store::open();
