@@ -240,15 +240,9 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	blktap_queue_finish(queue);
 }
 
-/*
- * Not what was copied for a tapdisk that is gone, when this one does not see
- * copies; nor, once the frontend has left, what came for another tapdisk: this
- * one's disk may be another.
- */
+/* Once the frontend has left, not what came for another tapdisk: this one's disk may be another. */
 static bool may_be_handed_over(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
-	if (slot->copied && !queue->copies.mapping)
-		return false;
 	return queue->taking || slot->generation == queue->vbd->generation;
 }
 

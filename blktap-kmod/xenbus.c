@@ -87,6 +87,9 @@ static void start_taking(struct blktap_vbd *vbd)
 		mutex_lock(&queue->lock);
 		queue->taking = queue->guest.sring;
 		tell(queue, BLKTAP_STATE_CONNECTED);
+		/* Whoever came for an event before this was not allowed to look. */
+		if (queue->taking)
+			blktap_queue_knock(queue);
 		mutex_unlock(&queue->lock);
 	}
 }
