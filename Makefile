@@ -51,7 +51,7 @@ LAUNCHERS = $(if $(shell command -v ccache),-DCMAKE_C_COMPILER_LAUNCHER=ccache \
 user: ## Build tapdisk, tap-ctl and the xl preload library
 	cmake -S . -B build/user -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo \
 		-DCMAKE_INSTALL_PREFIX=/usr $(LAUNCHERS)
-	cmake --build build/user -j $(JOBS) --target tapdisk tap-ctl xlu-tapzc
+	cmake --build build/user -j $(JOBS) --target tapdisk tap-ctl hotplug xlu-tapzc
 
 tests: user ## Build the tests, fuzz targets and micro-benchmarks
 	cmake --build build/user -j $(JOBS)

@@ -7,7 +7,7 @@
 
 namespace tapdisk {
 
-// Arguments (vbd-D-V.args) and control sockets (vbd-D-V.sock) of the running tapdisks.
+// Records (vbd-D-V.json: disk_record.hpp) and control sockets (vbd-D-V.sock) of the tapdisks.
 inline constexpr const char* kRunDirectory = "/run/blktap";
 // One directory per vbd, made by the module.
 inline constexpr const char* kClassDirectory = "/sys/class/blktap";

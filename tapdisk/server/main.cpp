@@ -168,7 +168,7 @@ int serve(const Options& options) {
     return failed(kRunFailed, gone.error());
   }
   // What is of no use any more must not be left to the toolstack, which may run no script.
-  if (*gone && !options.file.empty()) ::unlink(options.file.c_str());
+  if (*gone && !options.record.empty()) ::unlink(options.record.c_str());
   if (!settled) return failed(kRunFailed, settled.error());
   notify::stopping("done");
   log::info("{} done", options.attach.vbd);

@@ -4,23 +4,33 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <map>
 #include <regex>
 #include <set>
+#include <span>
+#include <string_view>
 
+#include "base/disk_record.hpp"
 #include "base/paths.hpp"
 #include "ring/blktap_abi.h"
 
 namespace tapdisk {
 namespace {
 
-Result<std::vector<std::string>> read_arguments(const std::string& path) {
-  std::ifstream file{path, std::ios::binary};
-  if (!file) return system_error(path, errno);
-  std::vector<std::string> arguments;
-  for (std::string line; std::getline(file, line);) arguments.push_back(std::move(line));
-  if (file.bad()) return system_error(path, EIO);
+// As one word each: what follows the option's name is its value, whatever it looks like.
+std::vector<std::string> arguments_of(const DiskRecord& record) {
+  std::vector<std::string> arguments{"--vbd=" + record.vbd, "--image=" + record.image};
+  const auto add = [&](const char* option, const std::string& value) {
+    if (!value.empty()) arguments.push_back(option + value);
+  };
+  add("--identity=", record.identity);
+  add("--vm=", record.vm);
+  add("--backend=", record.backend);
+  if (record.read_only) arguments.emplace_back("--read-only");
+  if (record.cdrom) arguments.emplace_back("--cdrom");
+  if (record.removable) arguments.emplace_back("--removable");
+  if (record.grants) arguments.emplace_back("--source=grants");
+  arguments.insert(arguments.end(), record.options.begin(), record.options.end());
   return arguments;
 }
 
@@ -52,7 +62,7 @@ void describe(CLI::App& app, Options& options) {
   app.add_option("--image", options.image.path, "raw image: a regular file or a block device")
       ->required();
   app.add_option("--identity", options.image.identity,
-                 "what the image must be, as it was when the disk was attached");
+                 "what the image must be, as the disk's record has it");
   app.add_flag("--read-only", options.image.read_only, "never write to the image");
   add_choice<EngineKind>(app, "--engine", options.engine,
                          {{"auto", EngineKind::kAuto},
@@ -117,7 +127,35 @@ void apply_profile(const CLI::App& app, Options& options) {
     options.attach.copy_bytes = options.profile == Profile::kCopy ? kAnyRequest : 0;
 }
 
+// Not the administrator's: they say which disk it is, or are the hotplug program's business.
+constexpr std::string_view kOfTheDisk[] = {
+    "vbd", "image", "identity", "read-only", "vm", "source", "control", "backend", "cdrom",
+    "removable", "foreground-log", "help", "version"};
+// Of the module, or of data that is mapped.
+constexpr std::string_view kOfTheModule[] = {
+    "data-path", "window", "profile", "persistent-grants", "no-persistent-grants", "copy",
+    "poll-us"};
+
+bool is_one_of(std::span<const std::string_view> words, std::string_view word) {
+  return std::ranges::find(words, word) != words.end();
+}
+
 }  // namespace
+
+std::optional<Setting> find_setting(const std::string& name) {
+  Options options;
+  CLI::App app;
+  describe(app, options);
+  const CLI::Option* const option = app.get_option_no_throw("--" + name);
+  if (!option || is_one_of(kOfTheDisk, name)) return std::nullopt;
+  return Setting{option->get_expected_max() == 0, is_one_of(kOfTheModule, name)};
+}
+
+Result<void> check_setting(const std::string& name, const std::string& value) {
+  const auto parsed = parse_options({"--vbd=vbd-0-0", "--image=/", "--" + name + "=" + value});
+  if (!parsed) return parsed.error();
+  return {};
+}
 
 bool is_vbd_name(const std::string& name) noexcept {
   static const std::regex kName{"vbd-[0-9]{1,5}-[0-9]{1,10}"};
@@ -127,10 +165,10 @@ bool is_vbd_name(const std::string& name) noexcept {
 Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arguments) {
   Options options;
   if (arguments.size() == 1 && arguments[0].starts_with('@')) {
-    options.file = arguments[0].substr(1);
-    Result<std::vector<std::string>> lines = read_arguments(options.file);
-    if (!lines) return lines.error();
-    arguments = std::move(*lines);
+    options.record = arguments[0].substr(1);
+    const Result<DiskRecord> record = read_record(options.record);
+    if (!record) return record.error();
+    arguments = arguments_of(*record);
   }
   CLI::App app{"Serves one virtual disk of a Xen guest from an image.", "tapdisk"};
   describe(app, options);

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// The command line of tapdisk. `tapdisk @FILE` takes its arguments from FILE, one per line, as
-// they are: a path may hold any byte but a newline.
+// The command line of tapdisk. `tapdisk @FILE` takes all of it from the record of a disk
+// (base/disk_record.hpp).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -39,7 +40,7 @@ struct Options {
   DataPath path = DataPath::kAuto;
   std::string control;  // path of the control socket
   std::string backend;  // directory in xenstore where to say which process this is; empty: nowhere
-  std::string file;     // that the arguments were in, if any
+  std::string record;   // file that the arguments were in, if any
   bool foreground_log = false;
 };
 
@@ -50,6 +51,16 @@ struct Answer {
 
 // `arguments` without the program's name. An Error is the sentence for a wrong usage.
 Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arguments);
+
+// What the administrator may choose for a disk: the options that do not say which disk it is.
+struct Setting {
+  bool is_flag = false;       // has no value
+  bool needs_module = false;  // means nothing for a disk that is served without the module
+};
+// `name` without dashes. Nothing: there is no such setting.
+std::optional<Setting> find_setting(const std::string& name);
+// The error is the sentence for a value that the setting cannot have.
+Result<void> check_setting(const std::string& name, const std::string& value);
 
 // Whether `name` is a vbd's: "vbd-D-V" with two decimal numbers. It becomes part of paths.
 bool is_vbd_name(const std::string& name) noexcept;

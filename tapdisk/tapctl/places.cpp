@@ -14,9 +14,11 @@
 #include <cerrno>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <regex>
+
+#include "base/disk_record.hpp"
+#include "base/first_line.hpp"
 
 namespace tapdisk {
 namespace {
@@ -26,13 +28,6 @@ namespace fs = std::filesystem;
 // A tapdisk answers at once; one that does not is stuck or stopped.
 constexpr std::chrono::seconds kAnswerTime{5};
 constexpr std::size_t kAnswerMax = 65536;
-
-std::string first_line(const fs::path& file) {
-  std::ifstream stream{file};
-  std::string line;
-  std::getline(stream, line);
-  return line;
-}
 
 std::map<std::string, std::string> read_values(const fs::path& directory) {
   std::map<std::string, std::string> values;
@@ -47,10 +42,8 @@ std::map<std::string, std::string> read_values(const fs::path& directory) {
 }
 
 std::string image_of(const Places& places, const std::string& vbd) {
-  std::ifstream arguments{fs::path{places.run_directory} / (vbd + ".args")};
-  for (std::string line; std::getline(arguments, line);)
-    if (line == "--image" && std::getline(arguments, line)) return line;
-  return {};
+  const Result<DiskRecord> record = read_record(record_path(places.run_directory, vbd));
+  return record ? record->image : std::string{};
 }
 
 std::string socket_of(const Places& places, const std::string& vbd) {

@@ -5,19 +5,13 @@
 
 #include <algorithm>
 #include <charconv>
-#include <fstream>
 
+#include "base/first_line.hpp"
 #include "base/paths.hpp"
 #include "vbd/store.hpp"
 
 namespace tapdisk {
 namespace {
-
-std::string first_line(const std::string& path) {
-  std::string line;
-  std::getline(std::ifstream{path}, line);
-  return line;
-}
 
 // Where libxl keeps the vbd: in one directory or the other. No longer, or not for long, where it
 // has taken the disk away.

@@ -55,6 +55,14 @@ std::optional<unsigned> Store::read_number(const std::string& path) const {
   return number;
 }
 
+std::vector<std::string> Store::list(const std::string& path) const {
+  unsigned count = 0;
+  char** const names = ::xs_directory(handle_.get(), XBT_NULL, path.c_str(), &count);
+  std::vector<std::string> copy(names, names + (names ? count : 0));
+  std::free(names);
+  return copy;
+}
+
 // XBT_NULL, with errno, if there is none to be had.
 std::uint32_t Store::start_transaction() const {
   for (int tries = 1;; tries++) {

@@ -27,6 +27,8 @@ class Store {
   std::optional<std::string> read(const std::string& path) const;
   // Nothing also for what is not a decimal number below 2^32.
   std::optional<unsigned> read_number(const std::string& path) const;
+  // Names of what is directly below the path; none, if it is not there.
+  std::vector<std::string> list(const std::string& path) const;
 
   // All of them at once, or none (ENOENT) if what must be true no longer is. A key written into a
   // directory that was removed would bring it back as an empty shell.

@@ -27,7 +27,7 @@ MAY_INCLUDE = {
     "xl-config": {"xl-config"},
 }
 INCLUDE_PATHS = [pathlib.PurePath(path) for path in (".", "tapdisk", "xl-config/preload")]
-LAYERS = ["base", "io", "image", "vbd", "server", "tapctl"]
+LAYERS = ["base", "io", "image", "vbd", "server", "tapctl", "hotplug"]
 
 # What belongs to a work in progress or to somebody's machine. Split, so as not to find themselves.
 BANNED = [r"\bFIX" r"ME\b", r"\bTO" r"DO\b", r"\bX" r"XX\b", r"\bHA" r"CK\b", r"/ho" r"me/\w",

@@ -4,6 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+#include <regex>
+
+#include "base/disk_record.hpp"
 #include "tests/support/temp_file.hpp"
 
 namespace tapdisk {
@@ -107,21 +111,79 @@ TEST(Options, SubmittingNeedsTheModule) {
   }
 }
 
-TEST(Options, AFileOfArgumentsIsTakenVerbatim) {
+TEST(Options, ARecordIsTakenVerbatim) {
   const TempDirectory directory;
-  const std::string file = directory.text(
-      "a.args",
-      "--vbd\nvbd-1-2\n--image\n/srv/ two  words \"quoted\" 'x' \\n @\xff#\n--read-only\n");
+  const std::string file = directory.path() / "vbd-1-2.json";
+  DiskRecord record;
+  record.vbd = "vbd-1-2";
+  record.backend = "backend/vbd/1/2";
+  record.identity = "file:8.1:5:0";
+  record.image = "/srv/ two  words \"quoted\" 'x' \\n @\u00fc#=[a]";
+  record.read_only = true;
+  record.options = {"--engine=libaio"};
+  ASSERT_TRUE(write_record(file, record));
   const Options options = good({"@" + file});
-  EXPECT_EQ(options.image.path, "/srv/ two  words \"quoted\" 'x' \\n @\xff#");
-  EXPECT_EQ(options.file, file);
+  EXPECT_EQ(options.image.path, record.image);
+  EXPECT_EQ(options.image.identity, record.identity);
+  EXPECT_EQ(options.backend, record.backend);
+  EXPECT_EQ(options.record, file);
   EXPECT_TRUE(options.image.read_only);
+  EXPECT_FALSE(options.attach.grants);
+  EXPECT_EQ(options.engine, EngineKind::kAio);
+  record.cdrom = record.removable = record.grants = true;
+  record.image = "-weird";
+  ASSERT_TRUE(write_record(file, record));
+  EXPECT_TRUE(good({"@" + file}).attach.grants);
+  EXPECT_EQ(good({"@" + file}).image.path, "-weird");
 }
 
-TEST(Options, AValueMayLookLikeAnOption) {
+TEST(Options, WhatIsNoRecordIsRefused) {
   const TempDirectory directory;
-  const std::string file = directory.text("a.args", "--vbd\nvbd-1-2\n--image=-weird\n");
-  EXPECT_EQ(good({"@" + file}).image.path, "-weird");
+  for (const char* text : {"", "{}", "[]", "--vbd\nvbd-1-2\n", "{\"vbd\": 1}"}) {
+    const std::string file = directory.text("a.json", text);
+    EXPECT_EQ(bad({"@" + file}), file + ": not the record of a disk");
+  }
+  DiskRecord record;
+  record.image = "/m\xfcller";
+  EXPECT_FALSE(write_record(directory.path() / "b.json", record));
+  EXPECT_FALSE(read_record(directory.path() / "b.json"));
+}
+
+// Each option that there is: 1 for a setting, 2 for one that means something with the module only.
+TEST(Options, SettingsAreTheAdministrators) {
+  const std::map<std::string, int> settings{
+      {"engine", 1},    {"direct", 1},  {"sector-size", 1},       {"no-discard", 1},
+      {"lock", 1},      {"shared", 1},  {"data-path", 2},         {"window", 2},
+      {"profile", 2},   {"copy", 2},    {"persistent-grants", 2}, {"no-persistent-grants", 2},
+      {"poll-us", 2}};
+  const auto parsed = parse_options({"--help"});
+  ASSERT_TRUE(parsed);
+  const std::string help = std::get<Answer>(*parsed).text;
+  static const std::regex kOption{"--([a-z][a-z-]*)"};
+  std::map<std::string, int> found;
+  for (std::sregex_iterator at{help.begin(), help.end(), kOption}, end; at != end; ++at)
+    if (const auto setting = find_setting(at->str(1)))
+      found[at->str(1)] = setting->needs_module ? 2 : 1;
+  EXPECT_EQ(found, settings);
+  EXPECT_FALSE(find_setting("bogus"));
+  EXPECT_FALSE(find_setting(""));
+  EXPECT_TRUE(find_setting("no-discard")->is_flag);
+  EXPECT_TRUE(find_setting("no-persistent-grants")->is_flag);
+  EXPECT_FALSE(find_setting("engine")->is_flag);
+  EXPECT_TRUE(check_setting("engine", "libaio"));
+  EXPECT_FALSE(check_setting("engine", "x"));
+}
+
+TEST(Options, AFlagMayBeTakenBack) {
+  const auto with = [](std::vector<std::string> more) {
+    more.insert(more.begin(), {"--vbd=vbd-1-2", "--image=/x"});
+    return good(more);
+  };
+  EXPECT_FALSE(with({"--persistent-grants=no"}).attach.persistent);
+  EXPECT_TRUE(with({"--profile=zero-copy", "--no-persistent-grants=no"}).attach.persistent);
+  EXPECT_TRUE(with({"--no-persistent-grants", "--persistent-grants"}).attach.persistent);
+  EXPECT_TRUE(with({"--no-discard=no"}).image.discard);
+  EXPECT_FALSE(with({"--shared=no"}).image.lock.shares);
 }
 
 TEST(Options, AnEmptyPathIsNoImage) {
@@ -129,8 +191,8 @@ TEST(Options, AnEmptyPathIsNoImage) {
   EXPECT_THAT(bad({"--vbd", "vbd-1-2", "--image", ""}), HasSubstr("--image"));
 }
 
-TEST(Options, AMissingFileOfArgumentsIsNamed) {
-  EXPECT_EQ(bad({"@/nonexistent/a.args"}), "/nonexistent/a.args: No such file or directory");
+TEST(Options, AMissingRecordIsNamed) {
+  EXPECT_EQ(bad({"@/nonexistent/a.json"}), "/nonexistent/a.json: No such file or directory");
 }
 
 TEST(Options, WrongUsageIsExplained) {

@@ -12,7 +12,9 @@
 #include <fstream>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
+#include "base/disk_record.hpp"
 #include "base/resource.hpp"
 #include "image/identity.hpp"
 #include "tapctl/places.hpp"
@@ -54,11 +56,17 @@ class ProcessTest : public ::testing::Test {
     ::_exit(127);
   }
 
-  // Serves `image`, with the arguments in a file as the hotplug script writes them.
+  // Serves `image`, with a record as the hotplug program writes it. `more`: options, one to a line.
   void serve(const std::string& more = "", std::vector<std::string> environment = {}) {
-    start({"@" + directory.text("vbd-1-2.args", "--vbd\nvbd-1-2\n--image\n" + image +
-                                                    "\n--control\n" + control_path + "\n" + more)},
-          std::move(environment));
+    DiskRecord record;
+    record.vbd = "vbd-1-2";
+    record.image = image;
+    record.identity = identity;
+    record.options = {"--control", control_path};
+    std::istringstream lines{more};
+    for (std::string line; std::getline(lines, line);) record.options.push_back(line);
+    ASSERT_TRUE(write_record(directory.path() / "vbd-1-2.json", record));
+    start({"@" + (directory.path() / "vbd-1-2.json").string()}, std::move(environment));
   }
 
   int exit_code() {
@@ -100,6 +108,7 @@ class ProcessTest : public ::testing::Test {
   TempDirectory directory{std::filesystem::temp_directory_path()};
   TempDirectory images;
   std::string image = images.file("a.img", 4 << 20);
+  std::string identity;
   std::string control_path = directory.path() / "vbd-1-2.sock";
   std::string notify_path = directory.path() / "notify";
   std::string log_path = directory.path() / "log";
@@ -339,14 +348,14 @@ TEST_F(ProcessTest, AFileSystemWithoutLocksMayBeAllowed) {
 }
 
 TEST_F(ProcessTest, AnotherImageByTheSameNameIsAFailedStart) {
-  const std::string identity = "--identity\n" + *identify(image) + "\n";
-  serve(identity);
+  identity = *identify(image);
+  serve();
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
   ::kill(child, SIGKILL);
   exit_code();
   const std::string kept = images.file("kept.img", 4 << 20);
   std::filesystem::rename(kept, image);
-  serve(identity);
+  serve();
   EXPECT_EQ(exit_code(), 1);
   EXPECT_THAT(next_message(),
               HasSubstr(image + ": is not the image that the disk was attached with"));

@@ -7,6 +7,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/disk_record.hpp"
 #include "base/resource.hpp"
 #include "server/control.hpp"
 #include "tests/support/temp_file.hpp"
@@ -33,7 +34,14 @@ class TapCtlTest : public ::testing::Test {
     directory.text(base + "uevent", "MAJOR=1\n");
     directory.text(base + "statistics/requests_read", "12\n");
     directory.text(base + "statistics/bytes_copied", "0\n");
-    directory.text("run/" + name + ".args", "--vbd\n" + name + "\n--image\n/srv/" + name + "\n");
+    add_record(name, "/srv/" + name);
+  }
+  void add_record(const std::string& name, const std::string& image) {
+    std::filesystem::create_directories(places.run_directory);
+    DiskRecord record;
+    record.vbd = name;
+    record.image = image;
+    ASSERT_TRUE(write_record(record_path(places.run_directory, name), record));
   }
 
   TempDirectory directory{std::filesystem::temp_directory_path()};  // a socket's path is short
@@ -77,7 +85,7 @@ TEST_F(TapCtlTest, ListsInOrderOfDomainAndDevice) {
 }
 
 TEST_F(TapCtlTest, KnowsDisksThatTheModuleDoesNot) {
-  directory.text("run/vbd-3-51712.args", "--vbd\nvbd-3-51712\n--image\n/srv/a\n--source\ngrants\n");
+  add_record("vbd-3-51712", "/srv/a");
   auto control = Control::open(places.run_directory + "/vbd-3-51712.sock", {});
   ASSERT_TRUE(control) << control.error().what;
   const auto vbds = list_vbds(places);
@@ -110,7 +118,7 @@ TEST_F(TapCtlTest, ATapdiskThatTakesNoConnectionsDoesNotHoldItUp) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   const std::string path = places.run_directory + "/vbd-3-51712.sock";
-  directory.text("run/vbd-3-51712.args", "--image\n/srv/a\n");
+  add_record("vbd-3-51712", "/srv/a");
   path.copy(name.sun_path, sizeof(name.sun_path) - 1);
   const Fd deaf{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
   ASSERT_EQ(::bind(deaf.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)), 0);

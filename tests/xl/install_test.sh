@@ -77,7 +77,7 @@ case_install_and_uninstall_leave_nothing() {
     listing >"$t/before"
     glue
     is_our_xl
-    [[ -x $root/etc/xen/scripts/block-tapzc && -x $root/usr/libexec/blktap/block-tapzc ]]
+    [[ -x $root/etc/xen/scripts/block-tapzc && -x $root/usr/libexec/blktap/hotplug ]]
     local preload
     preload=$(sed -n 's/^preload=//p' "$root/usr/sbin/xl")
     [[ $preload == /usr/lib/*/blktap/libxlu-tapzc.so && -f $root$preload ]]

@@ -9,27 +9,12 @@
 
 . "$(dirname "$0")/check.sh"
 
-[[ $(id -u) == 0 ]] || skip "namespaces need root"
-[[ -x /lib/systemd/systemd ]] || skip "no systemd"
-hierarchy=$(awk '$3 == "cgroup" && $4 ~ /name=systemd/ || $3 == "cgroup2" { print $2; exit }' \
-    /proc/mounts)
-readonly hierarchy
-[[ -w ${hierarchy:-/nowhere} ]] || skip "no cgroups to give to systemd"
+. "$(dirname "$0")/systemd_host.sh"
 
 prepare() {
-    local unit stock=/usr/lib/systemd/system
     local hooks=$t/usr/lib/systemd/system-shutdown
-    mkdir -p "$t/units" "$hooks"
     printf '%s\n' '#include <systemd/sd-daemon.h>' '#include <unistd.h>' \
-        'int main(void) { sd_notify(0, "READY=1"); for (;;) pause(); }' |
-        cc -x c - -o "$t/tapdisk" -lsystemd
-    for unit in basic sysinit shutdown umount final reboot local-fs remote-fs slices; do
-        cp "$stock/$unit.target" "$t/units/"
-    done
-    cp "$stock/systemd-reboot.service" "$glue"/systemd/* "$t/units/"
-    sed -i "s|/usr/sbin/tapdisk|$t/tapdisk|; /^ExecStopPost/,/left %i'$/d" \
-        "$t/units/blktap-tapdisk@.service"
-    printf '%s\n' '[Unit]' 'Requires=basic.target' 'After=basic.target' >"$t/units/default.target"
+        'int main(void) { sd_notify(0, "READY=1"); for (;;) pause(); }' | prepare_units
     # Like xendomains: shuts guests down, which need their disks as long as that takes.
     cat >"$t/units/guests.service" <<END
 [Unit]
@@ -43,29 +28,6 @@ END
     # When all processes have been killed, as the last of all.
     printf '%s\n' '#!/bin/sh' "pgrep -c -x tapdisk >$t/before-power-off" >"$hooks/test"
     chmod +x "$hooks/test"
-}
-
-# Runs a script in a host of its own, until that is off or the time is up.
-host() { # SCRIPT
-    printf '%s\n' '#!/bin/bash' "exec >$t/said 2>&1" 'set -x' "$1" >"$t/script"
-    cat >"$t/units/script.service" <<END
-[Service]
-ExecStart=/bin/bash $t/script
-END
-    mkdir -p "$t/units/default.target.wants"
-    ln -s ../script.service "$t/units/default.target.wants/"
-    mkdir "$hierarchy/blktap-test-$$"
-    # systemd in a namespace ends by a signal.
-    { timeout -k 1 120 bash -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' - \
-        "$hierarchy/blktap-test-$$" unshare --mount --pid --fork --kill-child --cgroup --uts --ipc \
-        --mount-proc bash -c '
-            mount -t tmpfs none /run
-            # What is mounted there a shutdown leaves alone.
-            mount -t overlay -o lowerdir="$1/usr:/usr" none /usr
-            export container=test SYSTEMD_UNIT_PATH=$1/units SYSTEMD_GENERATOR_PATH=/nowhere
-            exec /lib/systemd/systemd --system --show-status=no' - "$t" \
-        >"$t/log" 2>&1 </dev/null || :; } 2>/dev/null
-    find "$hierarchy/blktap-test-$$" -depth -type d -exec rmdir {} +
 }
 
 saw() { # FILE: the number of tapdisks that were seen
