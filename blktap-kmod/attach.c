@@ -38,7 +38,7 @@ int blktap_attach_check(const struct blktap_attach *attach)
 	if (memchr_inv(attach->reserved_in, 0, sizeof(attach->reserved_in)) ||
 	    (attach->disk_flags & ~BLKTAP_DISK_KNOWN) ||
 	    (attach->features & ~BLKTAP_FEATURES_KNOWN) ||
-	    attach->poll_us > BLKTAP_POLL_US_MAX)
+	    attach->poll_us > BLKTAP_POLL_US_MAX || attach->keep_ms > BLKTAP_KEEP_MS_MAX)
 		return -EINVAL;
 	if (!is_block_size(attach->sector_size, RING_SECTOR_SIZE) ||
 	    attach->sector_size > RING_PAGE_SIZE ||
@@ -68,7 +68,8 @@ static bool is_same_disk(const struct blktap_vbd *vbd, const struct blktap_attac
 	const u32 seen = ~(OFFERS | BLKTAP_DISK_BUFFERED);
 	bool grown = attach->queue == 0 && attach->sectors > vbd->disk.sectors;
 
-	return (vbd->disk.sectors == attach->sectors || grown) &&
+	return !memcmp(vbd->image_id, attach->image_id, sizeof(vbd->image_id)) &&
+		(vbd->disk.sectors == attach->sectors || grown) &&
 		vbd->disk.sector_size == attach->sector_size &&
 		(vbd->disk_flags & seen) == (attach->disk_flags & seen) &&
 		!(offers_of(vbd->disk_flags) & ~offers_of(attach->disk_flags));

@@ -48,6 +48,10 @@ struct blktap_vbd {
 	u64 generation;                  /* attaches of queue 0 so far                 */
 	struct pid *tapdisk;             /* the process that has queue 0; NULL: none   */
 	pid_t tapdisk_pid;               /* its number, to be shown                    */
+	u32 keep_ms;                     /* how long to wait for the next one          */
+	unsigned long keep_by;           /* jiffies: until when; 0: nobody is missing  */
+	struct delayed_work keep_work;   /* of successor.c                             */
+	u64 image_id[2];                 /* as tapdisk has said                        */
 	bool writes_fail;                /* the frontend knows of a flush that failed  */
 	u64 unsynced;                    /* generation of the tapdisk that could not; 0: none */
 	u32 disk_flags;
@@ -207,12 +211,25 @@ bool blktap_area_lend(struct blktap_queue *queue, struct blktap_slot *slot);
 void blktap_area_take_back(struct blktap_queue *queue, struct blktap_slot *slot);
 int blktap_area_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
 
-/* deferred.c: for what Xen has no room. queue.lock held */
-bool blktap_deferred_take(struct blktap_queue *queue, struct list_head *taken);
-void blktap_deferred_add(struct blktap_queue *queue, struct list_head *slots,
+/* backlog.c: what is taken and has to wait. queue.lock held */
+bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken);
+void blktap_backlog_no_room(struct blktap_queue *queue, struct list_head *slots,
 			 struct list_head *ready);
-void blktap_deferred_take_back(struct blktap_queue *queue, struct list_head *slots);
-void blktap_deferred_refuse(struct blktap_queue *queue);
+void blktap_backlog_take_back(struct blktap_queue *queue, struct list_head *slots);
+void blktap_backlog_set_aside(struct blktap_queue *queue, struct blktap_slot *slot);
+void blktap_backlog_set_aside_all(struct blktap_queue *queue, struct list_head *slots);
+void blktap_backlog_keep(struct blktap_queue *queue, struct blktap_slot *slot);
+bool blktap_backlog_is_fencing(const struct blktap_queue *queue);
+void blktap_backlog_give_up(struct blktap_queue *queue);
+void blktap_backlog_refuse(struct blktap_queue *queue);
+
+/* successor.c: how long it waits for the next tapdisk */
+bool blktap_successor_is_awaited(struct blktap_vbd *vbd);      /* vbd.lock held   */
+void blktap_successor_give_up(struct blktap_vbd *vbd);         /* process context */
+void blktap_successor_work(struct work_struct *work);
+void blktap_successor_serves(struct blktap_vbd *vbd);          /* any context     */
+unsigned int blktap_successor_time_left(const struct blktap_vbd *vbd);
+unsigned int blktap_successor_kept(const struct blktap_vbd *vbd);
 
 /* map_refs.c: gnttab_map_refs() for less */
 void blktap_map_refs(struct gnttab_map_grant_ref *map, struct page **pages, unsigned int count);
@@ -331,7 +348,8 @@ int blktap_user_mmap_commands(struct blktap_queue *queue, struct vm_area_struct 
 
 /* orphan.c: what happens when tapdisk does not do it */
 void blktap_orphan_work(struct work_struct *work);
-void blktap_orphan_detach(struct blktap_queue *queue);         /* queue.lock held */
+/* queue.lock held */
+void blktap_orphan_detach(struct blktap_queue *queue, bool keeps);
 void blktap_orphan_kick(struct blktap_queue *queue);
 
 #endif

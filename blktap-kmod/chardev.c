@@ -30,15 +30,20 @@ static int open_vbd(struct inode *inode, struct file *file)
 
 static void detach(struct blktap_vbd *vbd, struct blktap_queue *queue)
 {
+	bool keeps = blktap_successor_is_awaited(vbd);
+
 	mutex_lock(&queue->lock);
 	if (queue->index == 0) {
 		WRITE_ONCE(vbd->tapdisk_pid, 0);
 		put_pid(vbd->tapdisk);
 		vbd->tapdisk = NULL;
-		if (vbd->state == BLKTAP_CONNECTED && !queue->gone)
+		if (keeps)
+			dev_warn_ratelimited(&vbd->dev, "tapdisk left a connected disk: its requests wait for another for %u ms\n",
+					     blktap_successor_time_left(vbd));
+		else if (vbd->state == BLKTAP_CONNECTED && !queue->gone)
 			dev_warn_ratelimited(&vbd->dev, "tapdisk left a connected disk: its requests fail until another attaches\n");
 	}
-	blktap_orphan_detach(queue);
+	blktap_orphan_detach(queue, keeps);
 	mutex_unlock(&queue->lock);
 }
 
@@ -71,6 +76,8 @@ static void take_over_disk(struct blktap_vbd *vbd, const struct blktap_attach *a
 	vbd->discard_granularity = attach->discard_granularity;
 	vbd->discard_alignment = attach->discard_alignment;
 	vbd->disk_flags = attach->disk_flags;
+	vbd->keep_ms = attach->keep_ms;
+	memcpy(vbd->image_id, attach->image_id, sizeof(vbd->image_id));
 	vbd->generation++;
 	vbd->tapdisk = get_pid(task_tgid(current));
 	WRITE_ONCE(vbd->tapdisk_pid, task_tgid_nr(current));
@@ -101,6 +108,8 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	err = blktap_attach_agree(vbd, attach);
 	if (err)
 		return err;
+	if (blktap_backlog_is_fencing(queue))
+		return -EAGAIN;
 	err = blktap_queue_alloc_pages(queue, attach->disk_flags & BLKTAP_DISK_PERSISTENT,
 				       attach->copy_bytes) ?: blktap_user_renew(queue);
 	if (err)
@@ -113,6 +122,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	queue->copy_bytes = attach->copy_bytes;
 	blktap_poll_start(queue, attach->poll_us);
 	queue->held = false;
+	queue->keeps = false;
 	blktap_user_state(queue, vbd->state == BLKTAP_CONNECTED ? BLKTAP_STATE_CONNECTED :
 			  BLKTAP_STATE_WAITING);
 	blktap_user_layout(attach);

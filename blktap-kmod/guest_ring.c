@@ -174,6 +174,8 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 	slot->submitted = false;
 	slot->bounced = false;
 	slot->lingers = false;
+	slot->again = false;
+	slot->losses = 0;
 	queue->states[slot->index].owner = SLOT_KERNEL;
 	list_move_tail(&slot->node, taken);
 	queue->in_use++;

@@ -3,7 +3,8 @@
  * What has to happen when tapdisk does not do it: it died, it lied about being
  * done, or the vbd is being removed.
  *
- * Without a tapdisk the guest's requests fail at once instead of hanging.
+ * Without a tapdisk the guest's requests wait for the next one (backlog.c) as long
+ * as was agreed, new ones on the guest's ring, and then fail.
  * Slots keep owner and generation through it, and a new tapdisk may attach.
  */
 #include <linux/module.h>
@@ -22,13 +23,14 @@ void blktap_orphan_kick(struct blktap_queue *queue)
 /*
  * The process that was attached is gone. Its windows went with it, but its
  * I/O may be in flight (io_uring's outlives the process): such pages are
- * waited for by the worker, never by the caller.
+ * waited for by the worker, never by the caller. `keeps`: another will come.
  */
-void blktap_orphan_detach(struct blktap_queue *queue)
+void blktap_orphan_detach(struct blktap_queue *queue, bool keeps)
 {
 	WRITE_ONCE(queue->owner, NULL);
 	put_task_struct(queue->tapdisk);
 	queue->tapdisk = NULL;
+	queue->keeps = keeps && queue->taking;
 	blktap_area_abandon(queue);
 	blktap_queue_revoke(queue);
 	blktap_queue_forget_tapdisk(queue);
@@ -77,11 +79,11 @@ void blktap_orphan_work(struct work_struct *work)
 	blktap_queue_finish(queue);
 	/* Of a queue that takes nothing any more, nobody tries them again. */
 	if (!queue->taking)
-		blktap_deferred_refuse(queue);
-	if (!queue->owner && queue->taking) {
+		blktap_backlog_refuse(queue);
+	if (!queue->owner && queue->taking && !queue->keeps) {
 		refuse_requests(queue);
 		again = blktap_guest_arm(queue);
-	} else if (queue->owner && (queue->in_use < before || !list_empty(&queue->deferred))) {
+	} else if (queue->owner && (queue->in_use < before || queue->short_of_room)) {
 		/* A request may wait for the slots just freed, or for room made by others. */
 		blktap_queue_knock(queue);
 	}

@@ -180,8 +180,14 @@ static void finish_done(struct blktap_queue *queue)
 	}
 	blktap_copy_out(queue, &queue->done);
 	blktap_grant_unmap(queue, &queue->done);
-	list_for_each_entry_safe(slot, next, &queue->done, node)
-		blktap_queue_answer(queue, slot);
+	list_for_each_entry_safe(slot, next, &queue->done, node) {
+		if (!slot->again) {
+			blktap_queue_answer(queue, slot);
+			continue;
+		}
+		blktap_copy_forget(queue, slot);
+		blktap_backlog_keep(queue, slot);
+	}
 	list_splice(&busy, &queue->done);
 	blktap_guest_publish(queue);
 }
@@ -189,7 +195,7 @@ static void finish_done(struct blktap_queue *queue)
 /* Whether some I/O still holds pages that have to go, and nobody else will come for them. */
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || !list_empty(&queue->deferred) ||
+	return !list_empty(&queue->done) || queue->short_of_room ||
 		blktap_persistent_waits(queue) ||
 		(queue->submitted && (!queue->owner || queue->zombie));
 }
@@ -220,13 +226,17 @@ static void fail_requests(struct blktap_queue *queue, struct list_head *slots)
 	list_splice_tail_init(slots, &queue->done);
 }
 
-/* Takes back every slot that tapdisk owns. These requests, and those that wait for it, fail. */
+/*
+ * Takes back every slot that tapdisk owns. These requests, and those that wait for
+ * it, fail, but in a queue that keeps them.
+ */
 void blktap_queue_revoke(struct blktap_queue *queue)
 {
 	unsigned int i;
 
-	fail_requests(queue, &queue->waiting);
-	blktap_deferred_refuse(queue);
+	blktap_backlog_set_aside_all(queue, &queue->waiting);
+	if (!queue->keeps)
+		blktap_backlog_refuse(queue);
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
 		struct blktap_slot *slot = &queue->slots[i];
 
@@ -234,8 +244,8 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 			continue;
 		slot_revoke(&queue->states[i]);
 		queue->offered--;
-		slot->status = blkif_status(slot->request.op, -EIO);
-		list_add_tail(&slot->node, &queue->done);
+		slot->losses++;
+		blktap_backlog_set_aside(queue, slot);
 	}
 	blktap_queue_finish(queue);
 }
@@ -266,13 +276,13 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 	if (list_empty(slots))
 		return 0;
 	if (!queue->owner || queue->gone) {
-		fail_requests(queue, slots);
+		blktap_backlog_set_aside_all(queue, slots);
 		return 0;
 	}
 	fail_what_is_not_tapdisks(queue, slots);
 	/* A barrier that waits comes after these, and would pass them if they waited, too. */
 	if (!blktap_window_expose(queue, slots) && list_empty(&queue->waiting))
-		blktap_deferred_take_back(queue, slots);
+		blktap_backlog_take_back(queue, slots);
 	n = blktap_user_announce(queue, slots);
 	if (!blktap_window_owned_by(queue, current->mm))
 		blktap_queue_wake(queue);
@@ -306,11 +316,11 @@ int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)
 		queue->guest.starved = true;
 		return 0;
 	}
-	n = blktap_deferred_take(queue, &taken) ? 1 : blktap_guest_take(queue, &taken);
+	n = blktap_backlog_take(queue, &taken) ? 1 : blktap_guest_take(queue, &taken);
 	if (n > 0) {
 		blktap_copy_in(queue, &taken);
 		blktap_grant_map(queue, &taken, &deferred);
-		blktap_deferred_add(queue, &deferred, &taken);
+		blktap_backlog_no_room(queue, &deferred, &taken);
 		list_for_each_entry_safe(slot, next, &taken, node)
 			if (slot->status != BLKIF_RSP_OKAY)
 				blktap_queue_answer(queue, slot);

@@ -135,6 +135,8 @@ struct blktap_slot {
 	bool submitted;                  /* all its I/O was the module's own, and has ended    */
 	bool bounced;                    /* the module has tried, and tapdisk has to           */
 	bool lingers;                    /* done, but in use for longer than one waits         */
+	bool again;                      /* not answered: it waits for the next tapdisk        */
+	u8 losses;                       /* tapdisks that went with it in hand                 */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */
@@ -252,7 +254,9 @@ struct blktap_queue {
 	struct list_head done;           /* answered or revoked, not yet unmapped      */
 	struct list_head waiting;        /* a barrier, and what came with it, until
 					    !blktap_queue_barrier_waits()              */
-	struct list_head deferred;       /* taken, with nothing mapped: deferred.c      */
+	struct list_head backlog;        /* taken, with nothing mapped: backlog.c      */
+	bool short_of_room;              /* that is why some of them wait              */
+	bool keeps;                      /* without a tapdisk requests wait for the next */
 	unsigned int in_use;             /* slots; and one while persistent grants leave */
 	unsigned int offered;            /* of these: tapdisk owns them                */
 	unsigned int submitted;          /* of these: I/O of the module's own is under way */

@@ -18,7 +18,7 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	INIT_LIST_HEAD(&queue->free);
 	INIT_LIST_HEAD(&queue->done);
 	INIT_LIST_HEAD(&queue->waiting);
-	INIT_LIST_HEAD(&queue->deferred);
+	INIT_LIST_HEAD(&queue->backlog);
 	init_llist_head(&queue->completed);
 	init_waitqueue_head(&queue->wait);
 	INIT_DELAYED_WORK(&queue->work, blktap_orphan_work);

@@ -30,6 +30,8 @@
 	X(stale_commands)     /* tapdisk answered a request taken back before   */ \
 	X(requests_no_room)   /* for whose pages Xen had no room, each time     */ \
 	X(requests_deferred)  /* of these, those that could not be copied       */ \
+	X(requests_kept)      /* of a tapdisk that was gone, for the next one   */ \
+	X(requests_replayed)  /* of these, those that one had had, announced    */ \
 	X(kernel_map_ops)     /* grants mapped for the kernel                   */ \
 	X(kernel_unmap_ops)                                                       \
 	X(user_map_ops)       /* grants mapped into a window                    */ \

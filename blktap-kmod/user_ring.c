@@ -129,12 +129,15 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 		.slot = slot->index,
 		.op = user_op(request->op),
 		.flags = (request->secure ? BLKTAP_REQ_SECURE : 0) |
-			 (submittable ? BLKTAP_REQ_SUBMITTABLE : 0),
+			 (submittable ? BLKTAP_REQ_SUBMITTABLE : 0) |
+			 (slot->losses ? BLKTAP_REQ_REPLAYED : 0),
 		.nr_segs = request->nr_segs,
 		.first_seg = slot->first,
 		.arrival = slot->arrival,
 		.discard_sectors = request->discard_sectors,
 	};
+	if (slot->losses)
+		blktap_count(vbd, requests_replayed, 1);
 	queue->offered++;
 	trace_blktap_announce(vbd->domid, vbd->devid, slot->index, request->op, request->sector,
 			      request->bytes, 0);
@@ -180,6 +183,7 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 	}
 	slot_answered(&queue->states[slot->index]);
 	queue->offered--;
+	blktap_successor_serves(vbd);
 	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			     slot->request.sector, slot->request.bytes, cmd->result);
 	if (cmd->verb == BLKTAP_CMD_SUBMIT) {

@@ -58,13 +58,25 @@ SHOW(in_flight, "%u", in_flight(vbd));
 SHOW(queues, "%u", READ_ONCE(vbd->nr_connected));
 SHOW(max_queues, "%u", vbd->nr_queues);
 SHOW(extents, "%u", READ_ONCE(vbd->nr_delegations));
+SHOW(kept, "%u", blktap_successor_kept(vbd));
+SHOW(keep_left_ms, "%u", blktap_successor_time_left(vbd));
+
+/* Whatever is written: who waits for a tapdisk waits no more. */
+static ssize_t give_up_store(struct device *dev, struct device_attribute *attr, const char *buf,
+			     size_t count)
+{
+	blktap_successor_give_up(to_vbd(dev));
+	return count;
+}
+static DEVICE_ATTR_WO(give_up);
 
 static struct attribute *vbd_attributes[] = {
 	&dev_attr_domid.attr,       &dev_attr_devid.attr,      &dev_attr_state.attr,
 	&dev_attr_attached.attr,    &dev_attr_tapdisk_pid.attr, &dev_attr_generation.attr,
 	&dev_attr_sectors.attr,     &dev_attr_sector_size.attr, &dev_attr_in_flight.attr,
 	&dev_attr_queues.attr,      &dev_attr_max_queues.attr, &dev_attr_extents.attr,
-	&dev_attr_writes_fail.attr,
+	&dev_attr_writes_fail.attr, &dev_attr_kept.attr,       &dev_attr_keep_left_ms.attr,
+	&dev_attr_give_up.attr,
 	NULL
 };
 
@@ -122,6 +134,7 @@ struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int 
 	vbd->devid = devid;
 	mutex_init(&vbd->lock);
 	INIT_DELAYED_WORK(&vbd->work, blktap_xenbus_work);
+	INIT_DELAYED_WORK(&vbd->keep_work, blktap_successor_work);
 	mt_init_flags(&vbd->delegations, MT_FLAGS_USE_RCU);
 	init_waitqueue_head(&vbd->withdrawing);
 	device_initialize(&vbd->dev);

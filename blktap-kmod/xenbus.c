@@ -159,6 +159,7 @@ static void stop_taking(struct blktap_vbd *vbd, u32 state)
 	blktap_for_each_queue(vbd, queue) {
 		mutex_lock(&queue->lock);
 		queue->taking = false;
+		blktap_backlog_give_up(queue);
 		tell(queue, state);
 		mutex_unlock(&queue->lock);
 	}
@@ -323,4 +324,5 @@ void blktap_xenbus_leave(struct blktap_vbd *vbd)
 	vbd->xenbus = NULL;
 	mutex_unlock(&vbd->lock);
 	cancel_delayed_work_sync(&vbd->work);
+	cancel_delayed_work_sync(&vbd->keep_work);
 }

@@ -50,6 +50,13 @@
  * tapdisk owns their slots: an access outside that time is a SIGBUS. A tapdisk that
  * has not mapped the area gets no copies: then such requests wait.
  *
+ * A tapdisk that is gone while its guest is connected, whatever ended it, leaves its
+ * requests to the next one, if it said so at its attach (keep_ms): when nothing of it
+ * can do any more I/O on the guest's pages, the next one may attach, and gets them
+ * first, in their order, as BLKTAP_REQ_REPLAYED. I/O that does not use the guest's
+ * pages must have ended before the last reference to the open is gone: register the
+ * fd with each io_uring that does any. A request that three have not survived fails.
+ *
  * BLKTAP_IOC_RUN is the one doorbell of both directions. Unless something is
  * delegated, see below, the module works only inside it, in tapdisk's own
  * context: it takes tapdisk's commands,
@@ -85,7 +92,7 @@
 #include <linux/ioctl.h>
 
 /* Raised by any change that an older peer could misread. A mismatch refuses the attach. */
-#define BLKTAP_ABI_VERSION 4
+#define BLKTAP_ABI_VERSION 5
 
 #define BLKTAP_MAGIC 0x70617462u /* "btap" */
 
@@ -98,6 +105,7 @@
 #define BLKTAP_COMMANDS        256u  /* entries of the command ring                      */
 #define BLKTAP_QUEUES_MAX      16u   /* queues of a vbd                                  */
 #define BLKTAP_POLL_US_MAX     10000u /* of watching a ring in one go                    */
+#define BLKTAP_KEEP_MS_MAX     3600000u /* of waiting for the next tapdisk               */
 
 /*
  * Features. tapdisk asks for a set in blktap_attach.features; a bit that the
@@ -147,7 +155,12 @@ struct blktap_attach {
 				       which spares mapping them; 0: none               */
 	__u32 poll_us;              /* before the guest is asked for an event, its ring may be
 				       watched for so long, <= BLKTAP_POLL_US_MAX; 0: not   */
-	__u32 reserved_in[3];
+	__u32 keep_ms;              /* how long requests wait for the next tapdisk, if this one
+				       is gone while the guest is connected,
+				       <= BLKTAP_KEEP_MS_MAX; 0: they fail at once      */
+	__u32 reserved_in[2];
+	__u64 image_id[2];          /* of the image, whatever that is: the next tapdisk of a
+				       connected guest has to say the same              */
 	/* out */
 	__u64 generation;           /* counts the attaches of queue 0, from 1           */
 	__u64 window_bytes;         /* size of each window, for mmap                    */
@@ -173,7 +186,7 @@ struct blktap_attach {
  *   EBUSY   another fd has the queue (of queue 0: any queue), or this fd has one
  *   EPERM   queue 0 is another process's
  *   ESTALE  not the disk that the guest has seen, or that queue 0 has, or it offers less
- *   EAGAIN  what was copied for the last tapdisk is still in use; try again
+ *   EAGAIN  I/O of the last tapdisk may still be under way; try again
  *   ENODEV  the vbd is gone
  *   ENOMEM
  */
@@ -311,6 +324,7 @@ struct blktap_user_head {
 /* How: blktap_req.flags. */
 #define BLKTAP_REQ_SECURE       (1u << 0) /* of a discard: nobody can read the content any more */
 #define BLKTAP_REQ_SUBMITTABLE  (1u << 1) /* may be answered with BLKTAP_CMD_SUBMIT             */
+#define BLKTAP_REQ_REPLAYED     (1u << 2) /* another tapdisk had it, and may have carried it out */
 
 /* One announced request. Valid until tapdisk answers its slot. */
 struct blktap_req {

@@ -77,16 +77,18 @@ static_assert(BLKTAP_SEGS_MAX * RING_PAGE_SIZE <= 0xffffffffu,
 static_assert(BLKTAP_SEGS_MAX <= BLKIF_SEGS_PER_INDIRECT_PAGE,
 	      "the segments of a request lie in one descriptor page");
 
-SIZE_IS(struct blktap_attach, 128);
+SIZE_IS(struct blktap_attach, 144);
 AT(struct blktap_attach, features, 8);
 AT(struct blktap_attach, sectors, 16);
 AT(struct blktap_attach, queue, 40);
 AT(struct blktap_attach, copy_bytes, 44);
 AT(struct blktap_attach, poll_us, 48);
-AT(struct blktap_attach, generation, 64);
-AT(struct blktap_attach, window_bytes, 72);
-AT(struct blktap_attach, disk_flags_out, 116);
-AT(struct blktap_attach, window_pages, 124);
+AT(struct blktap_attach, keep_ms, 52);
+AT(struct blktap_attach, image_id, 64);
+AT(struct blktap_attach, generation, 80);
+AT(struct blktap_attach, window_bytes, 88);
+AT(struct blktap_attach, disk_flags_out, 132);
+AT(struct blktap_attach, window_pages, 140);
 SIZE_IS(struct blktap_kernel_head, 64);
 AT(struct blktap_kernel_head, req_prod, 8);
 AT(struct blktap_kernel_head, state, 20);
