@@ -13,6 +13,10 @@ inline constexpr const char* kRunDirectory = "/run/blktap";
 inline constexpr const char* kClassDirectory = "/sys/class/blktap";
 inline constexpr const char* kDeviceDirectory = "/dev/blktap";
 
+inline std::string class_attribute(const std::string& vbd, const std::string& name) {
+  return std::string{kClassDirectory} + "/" + vbd + "/" + name;
+}
+
 inline std::string control_path(const std::string& vbd) {
   return std::string{kRunDirectory} + "/" + vbd + ".sock";
 }

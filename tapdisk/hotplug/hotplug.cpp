@@ -156,7 +156,6 @@ void Hotplug::fail(const std::string& message) {
 int Hotplug::remove() {
   if (tapdisk_leaves()) return 0;
   const bool gone = stop_tapdisk(patience_.drain);
-  remove_files();
   if (!gone) host_.say(log::Level::kError, "tapdisk cannot be killed");
   return gone ? 0 : 1;
 }
@@ -171,8 +170,10 @@ bool Hotplug::tapdisk_leaves() {
 }
 
 // The unit cannot be stopped, or a shutdown would stop it; tapdisk drains and leaves on SIGTERM.
+// Without its record no other is started in its place.
 bool Hotplug::stop_tapdisk(std::chrono::milliseconds time) {
   using namespace std::chrono_literals;
+  remove_files();
   const Clock::time_point begun = Clock::now();
   if (!unit_.has_ended()) unit_.terminate();
   if (!unit_.wait_ended(begun + time)) {

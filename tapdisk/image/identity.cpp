@@ -42,4 +42,13 @@ Result<std::string> identify(int fd, const std::string& path, const std::string&
   return identify_at(fd, "", AT_EMPTY_PATH, path, sysfs);
 }
 
+std::array<std::uint64_t, 2> number_of(const std::string& identity) noexcept {
+  // FNV-1a, from two starts. A collision is no gain: whoever could seek one chooses the images.
+  std::array<std::uint64_t, 2> number{0xcbf29ce484222325, 0x84222325cbf29ce4};
+  for (std::uint64_t& half : number)
+    for (const char byte : identity)
+      half = (half ^ static_cast<unsigned char>(byte)) * 0x100000001b3;
+  return number;
+}
+
 }  // namespace tapdisk

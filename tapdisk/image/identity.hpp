@@ -9,6 +9,8 @@
 //                                      kernel gives to no other disk, nor to this one's next medium
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
 
 #include "base/result.hpp"
@@ -19,5 +21,8 @@ namespace tapdisk {
 Result<std::string> identify(const std::string& path, const std::string& sysfs = "/sys");
 // Of what is open. The error names `path`.
 Result<std::string> identify(int fd, const std::string& path, const std::string& sysfs = "/sys");
+
+// The same for the module, which only compares.
+std::array<std::uint64_t, 2> number_of(const std::string& identity) noexcept;
 
 }  // namespace tapdisk

@@ -52,6 +52,7 @@ struct ImageInfo {
   std::uint32_t unit = kSectorSize;
   bool read_only = false;
   bool direct = false;                     // I/O bypasses the page cache
+  std::array<std::uint64_t, 2> id{};       // of the image, whoever opens it
   DiscardInfo discard;
 };
 

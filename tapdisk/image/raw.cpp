@@ -299,6 +299,9 @@ Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
 
   Result<ImageInfo> info = find_geometry(file->fd.get(), options);
   if (!info) return info.error();
+  const Result<std::string> identity = identify(file->fd.get(), options.path);
+  if (!identity) return identity.error();
+  info->id = number_of(*identity);
   if (file->is_block || !info->direct) drop_cache(file->fd.get(), options.path, info->direct);
   if (options.discard && !options.read_only)
     info->discard = find_discard(file->fd.get(), *info);

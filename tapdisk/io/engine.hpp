@@ -72,6 +72,13 @@ class Engine {
   // pages up now, once and for all. Called once at most, before the first start().
   virtual void expect_data_in(std::span<std::byte> memory) noexcept = 0;
 
+  // Whatever ends this process, the kernel lets go of what `fd` has open only after the last I/O
+  // has ended. Where the end of a process waits for its I/O by itself there is nothing to do.
+  virtual Result<void> outlast_with(int fd) noexcept {
+    static_cast<void>(fd);
+    return {};
+  }
+
   // At most kEngineDepth Ios are started and unfinished at any time: never fails, never waits.
   virtual void start(Io& io) noexcept = 0;
 

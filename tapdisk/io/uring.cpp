@@ -72,6 +72,13 @@ class UringEngine final : public Engine {
     registered_ = memory;
   }
 
+  // A ring outlives its process as long as its I/O is under way, and what is registered with it.
+  Result<void> outlast_with(int fd) noexcept override {
+    const int error = io_uring_register_files(ring_.get(), &fd, 1);
+    if (error) return system_error("io_uring: registering the vbd", -error);
+    return {};
+  }
+
   void start(Io& io) noexcept override {
     io_uring_sqe* entry = io_uring_get_sqe(ring_.get());
     check(entry != nullptr);  // limits.hpp proves it

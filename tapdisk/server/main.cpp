@@ -16,8 +16,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/first_line.hpp"
 #include "base/limits.hpp"
 #include "base/log.hpp"
+#include "base/paths.hpp"
 #include "server/control.hpp"
 #include "server/notify.hpp"
 #include "server/options.hpp"
@@ -28,7 +30,8 @@
 namespace tapdisk {
 namespace {
 
-enum ExitCode { kDone = 0, kStartFailed = 1, kUsage = 2, kRunFailed = 3 };
+// The unit starts another one after kRunFailed, kLeft and kMissed, and after a signal.
+enum ExitCode { kDone = 0, kStartFailed = 1, kUsage = 2, kRunFailed = 3, kLeft = 4, kMissed = 5 };
 
 int failed(ExitCode code, const Error& error) {
   log::error("{}", error.what);
@@ -124,24 +127,38 @@ void publish_process(const std::string& backend) {
   if (!written) log::info("{}/tapdisk-pid is not written: {}", backend, written.error().what);
 }
 
+// Whether a guest waits for a tapdisk of this vbd: then another try is better than an error.
+bool is_missed(const std::string& vbd) {
+  const std::string left = first_line(class_attribute(vbd, "keep_left_ms"));
+  return !left.empty() && left != "0";
+}
+
+bool is_connected(const std::string& vbd) {
+  return first_line(class_attribute(vbd, "state")) == "connected";
+}
+
+int failed_to_start(const Options& options, const Error& error) {
+  return failed(is_missed(options.attach.vbd) ? kMissed : kStartFailed, error);
+}
+
 int serve(const Options& options) {
   const XenNeighbours neighbours;
   ImageOptions image_options = options.image;
   image_options.lock.neighbours = &neighbours;
   auto image = open_image("raw", image_options);
-  if (!image) return failed(kStartFailed, image.error());
+  if (!image) return failed_to_start(options, image.error());
   const ImageInfo& disk = (*image)->info();
   if (options.attach.submits && !disk.direct)
-    return failed(kStartFailed, plain_error(options.image.path,
-                                            "cannot be submitted: its I/O is not direct",
-                                            EOPNOTSUPP));
+    return failed_to_start(options, plain_error(options.image.path,
+                                                "cannot be submitted: its I/O is not direct",
+                                                EOPNOTSUPP));
   ErrorLog errors{options.image.path, [](const std::string& line) { log::error("{}", line); }};
   auto opened = QueueThreads::open({options.attach, options.engine, **image, errors,
                                     options.path == DataPath::kMix});
-  if (!opened) return failed(kStartFailed, opened.error());
+  if (!opened) return failed_to_start(options, opened.error());
   QueueThreads& queues = **opened;
   const Result<bool> delegated = delegate(options, **image, queues, 0);
-  if (!delegated) return failed(kStartFailed, delegated.error());
+  if (!delegated) return failed_to_start(options, delegated.error());
   std::uint64_t known = disk.sectors;
   auto control = Control::open(options.control, ControlHooks{
       [&] { return queues.stats(); },
@@ -151,7 +168,7 @@ int serve(const Options& options) {
         queues.stop();
       },
       [&] { return (*image)->claim(); }}, (*image)->device());
-  if (!control) return failed(kStartFailed, control.error());
+  if (!control) return failed_to_start(options, control.error());
 
   if (!disk.direct && queues.engine() == "libaio")
     log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
@@ -172,7 +189,7 @@ int serve(const Options& options) {
   if (!settled) return failed(kRunFailed, settled.error());
   notify::stopping("done");
   log::info("{} done", options.attach.vbd);
-  return kDone;
+  return !*gone && options.attach.keep_ms && is_connected(options.attach.vbd) ? kLeft : kDone;
 }
 
 int run(std::vector<std::string> arguments) {

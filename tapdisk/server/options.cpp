@@ -110,6 +110,10 @@ void describe(CLI::App& app, Options& options) {
                  "watch the guest's ring for so many microseconds before sleeping")
       ->check(CLI::Range(0u, BLKTAP_POLL_US_MAX))
       ->type_name("MICROSECONDS");
+  app.add_option("--keep", options.keep_seconds,
+                 "how long requests wait for another tapdisk if this one is gone; then they fail")
+      ->check(CLI::Range(0u, BLKTAP_KEEP_MS_MAX / 1000))
+      ->capture_default_str();
   app.add_option("--control", options.control, "path of the control socket");
   app.add_option("--backend", options.backend,
                  "directory of the vbd in xenstore, to be told the process's ID");
@@ -134,7 +138,7 @@ constexpr std::string_view kOfTheDisk[] = {
 // Of the module, or of data that is mapped.
 constexpr std::string_view kOfTheModule[] = {
     "data-path", "window", "profile", "persistent-grants", "no-persistent-grants", "copy",
-    "poll-us"};
+    "poll-us", "keep"};
 
 bool is_one_of(std::span<const std::string_view> words, std::string_view word) {
   return std::ranges::find(words, word) != words.end();
@@ -192,6 +196,7 @@ Result<std::variant<Options, Answer>> parse_options(std::vector<std::string> arg
     return Error{EINVAL, "--poll-us: there is no module to watch the ring (--source grants)"};
   if (options.control.empty()) options.control = control_path(options.attach.vbd);
   options.image.lock.vbd = options.attach.vbd;
+  options.attach.keep_ms = options.keep_seconds * 1000;
   return std::variant<Options, Answer>{std::move(options)};
 }
 

@@ -38,6 +38,7 @@ struct Options {
   ImageOptions image;
   EngineKind engine = EngineKind::kAuto;
   DataPath path = DataPath::kAuto;
+  unsigned keep_seconds = 60;
   std::string control;  // path of the control socket
   std::string backend;  // directory in xenstore where to say which process this is; empty: nowhere
   std::string record;   // file that the arguments were in, if any

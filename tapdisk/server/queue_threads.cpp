@@ -65,6 +65,8 @@ Result<unsigned> QueueThread::make_parts() {
                       : attach_to_module(setting_.attach, image_->info(), queue_);
   if (!attached) return attached.error();
   source_ = std::move(attached->source);
+  // Until then the next tapdisk is not let in: what this one began must not come after its I/O.
+  if (const Result<void> held = engine_->outlast_with(source_->fd()); !held) return held.error();
   engine_->expect_data_in(source_->lasting());
   server_.emplace(*source_, *image_, *engine_, setting_.errors, setting_.mixes);
   return attached->queues;

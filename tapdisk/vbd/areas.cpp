@@ -93,7 +93,8 @@ bool Areas::parse_discard(const blktap_req& req, Request& request) const noexcep
   const std::uint32_t disk = attach_.disk_flags_out;
   request.secure = req.flags & BLKTAP_REQ_SECURE;
   request.bytes = req.discard_sectors * kSectorSize;
-  return (req.flags & ~BLKTAP_REQ_SECURE) == 0 && req.bytes == 0 && req.nr_segs == 0 &&
+  return (req.flags & ~(BLKTAP_REQ_SECURE | BLKTAP_REQ_REPLAYED)) == 0 && req.bytes == 0 &&
+         req.nr_segs == 0 &&
          (disk & BLKTAP_DISK_DISCARD) && !(disk & BLKTAP_DISK_READ_ONLY) &&
          (!request.secure || (disk & BLKTAP_DISK_SECURE)) && req.discard_sectors != 0 &&
          is_in_disk(req.sector, req.discard_sectors);
@@ -104,7 +105,8 @@ bool Areas::parse_data(const blktap_req& req, Request& request) noexcept {
   const bool writes = req.op != BLKTAP_OP_READ && req.bytes;
   request.bytes = req.bytes;
   request.submittable = req.flags & BLKTAP_REQ_SUBMITTABLE;
-  return (req.flags & ~BLKTAP_REQ_SUBMITTABLE) == 0 && (req.bytes || may_be_empty) &&
+  return (req.flags & ~(BLKTAP_REQ_SUBMITTABLE | BLKTAP_REQ_REPLAYED)) == 0 &&
+         (req.bytes || may_be_empty) &&
          !(request.submittable &&
            (may_be_empty || !(attach_.features & BLKTAP_FEATURE_SUBMIT))) &&
          !(writes && (attach_.disk_flags_out & BLKTAP_DISK_READ_ONLY)) &&

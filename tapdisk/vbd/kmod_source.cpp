@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <optional>
@@ -43,6 +44,8 @@ blktap_attach describe(const AttachOptions& options, const ImageInfo& disk,
   attach.queue = queue;
   attach.copy_bytes = options.copy_bytes;
   attach.poll_us = options.poll_us;
+  attach.keep_ms = options.keep_ms;
+  std::ranges::copy(disk.id, attach.image_id);
   return attach;
 }
 
@@ -51,8 +54,9 @@ Error refusal(int code) {
   switch (code) {
     case EBUSY: return plain_error("attach", "another tapdisk serves this vbd", code);
     case ESTALE:
-      return plain_error("attach", "not the disk that the guest has: its size, its sector size, "
-                         "whether it is writable, or what it offers has changed", code);
+      return plain_error("attach", "not the disk that the guest has: its image, its size, its "
+                         "sector size, whether it is writable, or what it offers has changed",
+                         code);
     case EPROTONOSUPPORT:
       return plain_error("attach", "the loaded module blktap is of another version: with no disk "
                          "in use, modprobe -r blktap && modprobe blktap", code);

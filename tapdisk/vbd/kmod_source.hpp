@@ -22,6 +22,7 @@ struct AttachOptions {
   bool persistent = false;  // grants may stay mapped between requests
   std::uint32_t copy_bytes = 0;  // of a request, up to which the module may copy its data
   unsigned poll_us = 0;     // for how long the module may watch a ring before it wants an event
+  unsigned keep_ms = 0;     // how long requests wait for the next tapdisk, if this one is gone
   bool grants = false;      // without the module: grant_source.hpp
 };
 

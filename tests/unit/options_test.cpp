@@ -41,6 +41,7 @@ TEST(Options, DefaultsAreTheSensibleOnes) {
   EXPECT_TRUE(options.attach.prefault);
   EXPECT_EQ(options.attach.copy_bytes, 0u);
   EXPECT_EQ(options.attach.poll_us, 0u);
+  EXPECT_EQ(options.attach.keep_ms, 60'000u);
   EXPECT_TRUE(options.image.discard);
   EXPECT_EQ(options.image.sector_size, 0u);
   EXPECT_FALSE(options.attach.cdrom);
@@ -56,7 +57,7 @@ TEST(Options, EachIsUnderstood) {
       good({"--vbd", "vbd-0-268441856", "--image", "/x", "--read-only", "--engine", "libaio",
             "--direct", "off", "--vm", "0b9e", "--window", "fault", "--control", "/tmp/c",
             "--cdrom", "--removable", "--no-discard", "--foreground-log", "--data-path", "window",
-            "--copy", "64k", "--poll-us", "50", "--sector-size", "4096",
+            "--copy", "64k", "--poll-us", "50", "--keep", "5", "--sector-size", "4096",
             "--lock", "auto", "--shared"});
   EXPECT_TRUE(options.image.read_only);
   EXPECT_EQ(options.engine, EngineKind::kAio);
@@ -74,6 +75,7 @@ TEST(Options, EachIsUnderstood) {
   EXPECT_TRUE(options.foreground_log);
   EXPECT_EQ(options.attach.copy_bytes, 65536u);
   EXPECT_EQ(options.attach.poll_us, 50u);
+  EXPECT_EQ(options.attach.keep_ms, 5000u);
 }
 
 TEST(Options, AProfileIsWhatWasNotSaid) {
@@ -98,6 +100,8 @@ TEST(Options, AProfileIsWhatWasNotSaid) {
 TEST(Options, WatchingNeedsTheModuleAndHasABound) {
   EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--poll-us", "50", "--source", "grants"})
                 .find("--poll-us: there is no module"), std::string::npos);
+  EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--keep", "3601"}).find("--keep"),
+            std::string::npos);
   EXPECT_NE(bad({"--vbd", "vbd-1-2", "--image", "/x", "--poll-us", "10001"}).find("--poll-us"),
             std::string::npos);
 }
@@ -155,7 +159,7 @@ TEST(Options, SettingsAreTheAdministrators) {
       {"engine", 1},    {"direct", 1},  {"sector-size", 1},       {"no-discard", 1},
       {"lock", 1},      {"shared", 1},  {"data-path", 2},         {"window", 2},
       {"profile", 2},   {"copy", 2},    {"persistent-grants", 2}, {"no-persistent-grants", 2},
-      {"poll-us", 2}};
+      {"poll-us", 2},   {"keep", 2}};
   const auto parsed = parse_options({"--help"});
   ASSERT_TRUE(parsed);
   const std::string help = std::get<Answer>(*parsed).text;

@@ -30,19 +30,23 @@ END
     chmod +x "$hooks/test"
 }
 
+# What the hotplug program leaves for them.
+readonly records='mkdir /run/blktap; touch /run/blktap/vbd-{1,2}-51712.json
+        '
+
 saw() { # FILE: the number of tapdisks that were seen
     cat "$t/$1" 2>/dev/null || echo "nobody was asked: $(tail -n 20 "$t/log" "$t/said")"
 }
 
 case_guests_have_their_disks_until_the_host_is_off() {
-    host 'systemctl start guests.service blktap-tapdisk@vbd-{1,2}-51712.service
+    host "$records"'systemctl start guests.service blktap-tapdisk@vbd-{1,2}-51712.service
         systemctl reboot'
     same "while guests are stopped" 2 "$(saw while-guests-stop)"
     same "before the power is off" 2 "$(saw before-power-off)"
 }
 
 case_nobody_stops_a_disk_by_a_slip() {
-    host 'disk=blktap-tapdisk@vbd-1-51712.service
+    host "$records"'disk=blktap-tapdisk@vbd-1-51712.service
         systemctl start $disk
         systemctl stop $disk
         systemctl restart $disk
@@ -54,7 +58,7 @@ case_nobody_stops_a_disk_by_a_slip() {
 }
 
 case_the_script_can_end_one() {
-    host 'disk=blktap-tapdisk@vbd-1-51712.service
+    host "$records"'disk=blktap-tapdisk@vbd-1-51712.service
         systemctl start $disk
         systemctl kill --kill-whom=main --signal=TERM $disk
         until systemctl show --property=ActiveState $disk | grep -qx ActiveState=inactive; do
@@ -66,7 +70,7 @@ case_the_script_can_end_one() {
 
 # Guests' data is in it.
 case_its_memory_is_not_dumped() {
-    host 'systemctl start blktap-tapdisk@vbd-1-51712.service
+    host "$records"'systemctl start blktap-tapdisk@vbd-1-51712.service
         cat "/proc/$(pgrep -x tapdisk)/limits"
         systemctl reboot'
     grep -q '^Max core file size  *0  *0 ' "$t/said" || die "$(cat "$t/said")"
