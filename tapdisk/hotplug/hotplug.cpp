@@ -19,8 +19,8 @@ namespace tapdisk {
 namespace {
 
 constexpr const char* kClosed = "6";
-// Bytes of a message in xenstore, whose packets take 4096 with the key's path.
-constexpr std::size_t kMessageMax = 3900;
+// Bytes of a message, below the quota of Debian's oxenstored for a value, 2048.
+constexpr std::size_t kMessageMax = 2000;
 
 // tapdisk may not look into other processes, by which alone it is known who has a lock.
 void name_program(std::string& said, const ImagePath& image) {

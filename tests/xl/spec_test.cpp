@@ -168,6 +168,17 @@ TEST(PathWithAnEqualsSign, IsRefused)
     EXPECT_EQ(TAPZC_REWRITTEN, rewrite("tap:zc:/a,vdev=xvda,access=w").verdict);
 }
 
+TEST(NameThatIsTooLong, IsRefusedBeforeXenstoreDoes)
+{
+    const std::string longest = "/" + std::string(TAPZC_PATH_MAX - 1, 'x');
+    EXPECT_EQ(TAPZC_REWRITTEN, rewrite("tap:zc:" + longest + ",xvda,w").verdict);
+    EXPECT_EQ(TAPZC_TOO_LONG, rewrite("tap:zc:" + longest + "x,xvda,w").verdict);
+    EXPECT_EQ(TAPZC_TOO_LONG, rewrite("tap:gnt:" + longest + "x,xvda,w").verdict);
+    EXPECT_EQ(TAPZC_TOO_LONG,
+              rewrite("script=block-tapzc,vdev=xvda,target=" + longest).verdict);
+    EXPECT_EQ(TAPZC_UNCHANGED, rewrite("phy:" + longest + "x,xvda,w").verdict);
+}
+
 TEST(NameThatIsNotUtf8, IsRefusedWhereverOneOfOurScriptsIsToServeIt)
 {
     for (const char* spec :

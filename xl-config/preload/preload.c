@@ -86,6 +86,11 @@ EXPORT int xlu_disk_parse(XLU_Config *cfg, int nspecs, const char *const *specs,
 			       "use a link to it", owned[i], specs[i]);
 			rc = EINVAL;
 			break;
+		case TAPZC_TOO_LONG:
+			report(cfg, "the path is too long for xenstore (2000 bytes at most); use a "
+			       "link to it", owned[i], specs[i]);
+			rc = EINVAL;
+			break;
 		case TAPZC_NO_MEMORY:
 			owned[i] = NULL;
 			rc = ENOMEM;

@@ -126,6 +126,9 @@ enum tapzc_verdict tapzc_rewrite(const char *spec, char **out)
 	*out = NULL;
 	if ((path || names_script(spec)) && !is_utf8(spec))
 		return TAPZC_NOT_UTF8;
+	if (path ? path_length > TAPZC_PATH_MAX :
+		   names_script(spec) && strlen(spec) > TAPZC_PATH_MAX)
+		return TAPZC_TOO_LONG;
 
 	/* A newline ends libxlutil's prefix rules: all of this is a file name to it. So be it. */
 	if (!path || memchr(path, '\n', path_length))
