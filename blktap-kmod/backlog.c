@@ -135,7 +135,7 @@ static void note_shortage(struct blktap_queue *queue)
  * can be copied join `ready`, some of them with an error status; the others wait.
  */
 void blktap_backlog_no_room(struct blktap_queue *queue, struct list_head *slots,
-			 struct list_head *ready)
+			    struct list_head *ready)
 {
 	const struct blktap_slot *slot;
 

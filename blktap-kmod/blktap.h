@@ -214,7 +214,7 @@ int blktap_area_mmap(struct blktap_queue *queue, struct vm_area_struct *vma);
 /* backlog.c: what is taken and has to wait. queue.lock held */
 bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken);
 void blktap_backlog_no_room(struct blktap_queue *queue, struct list_head *slots,
-			 struct list_head *ready);
+			    struct list_head *ready);
 void blktap_backlog_take_back(struct blktap_queue *queue, struct list_head *slots);
 void blktap_backlog_set_aside(struct blktap_queue *queue, struct blktap_slot *slot);
 void blktap_backlog_set_aside_all(struct blktap_queue *queue, struct list_head *slots);

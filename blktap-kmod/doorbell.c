@@ -59,6 +59,7 @@ static int run(struct blktap_queue *queue, struct file *file, unsigned int flags
 	}
 	queue->locked_mm = mm;
 	blktap_count(queue->vbd, runs, 1);
+	blktap_successor_serves(queue->vbd);
 	/* watch(): before the guest has its answers, and is about to ask again. */
 	if ((flags & BLKTAP_RUN_WAIT) && !(flags & BLKTAP_RUN_ARM))
 		blktap_guest_disarm(queue);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * How long a connected disk waits for its next tapdisk, when one is gone: as long as
- * that one had said at its attach, from the first loss on, until a successor has
- * answered a request. Then its requests fail, as they do at once where nothing was
- * said. Whoever may write to sysfs can end the wait.
+ * that one had said at its attach, from the first loss on, until a successor rings
+ * its doorbell. Then its requests fail, as they do at once where nothing was said.
+ * Whoever may write to sysfs can end the wait.
+ *
+ * One that attaches only to die does not make the guest wait longer. One that has
+ * rung was offered all that waits, and what three did not survive fails by itself.
  */
 #include "blktap.h"
 
@@ -64,7 +67,7 @@ void blktap_successor_work(struct work_struct *work)
 	mutex_unlock(&vbd->lock);
 }
 
-/* A tapdisk has answered a request: the next loss is another one. Any context. */
+/* A tapdisk has rung: the next loss is another one. Any context. */
 void blktap_successor_serves(struct blktap_vbd *vbd)
 {
 	if (unlikely(READ_ONCE(vbd->keep_by)))

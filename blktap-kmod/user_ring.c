@@ -183,7 +183,6 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 	}
 	slot_answered(&queue->states[slot->index]);
 	queue->offered--;
-	blktap_successor_serves(vbd);
 	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			     slot->request.sector, slot->request.bytes, cmd->result);
 	if (cmd->verb == BLKTAP_CMD_SUBMIT) {

@@ -187,6 +187,43 @@ TEST_F(Keep, EachLossHasItsOwnTime)
     }
 }
 
+// Also where nothing was asked for in between, or the module served it all.
+TEST_F(Keep, EachLossHasItsOwnTimeWithoutAnyAnswer)
+{
+    seat.emplace(vbd.node(), keeping(1500));
+    seat->run();
+    for (int i = 0; i < 2; i++) {
+        lose_tapdisk();
+        std::this_thread::sleep_for(800ms);
+        seat.emplace(vbd.node(), keeping(1500));
+        seat->run();
+        EXPECT_EQ(vbd.attribute("keep_left_ms"), "0");
+    }
+    lose_tapdisk();
+    put(BLKIF_OP_READ, 8);
+    frontend.push();
+    EXPECT_FALSE(frontend.wait(800ms));
+    next_tapdisk();
+    seat->answer(expect_announced(8, false));
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+}
+
+// Else one that always dies at its start would make the guest wait for ever.
+TEST_F(Keep, WhoOnlyAttachesGivesNoMoreTime)
+{
+    seat.emplace(vbd.node(), keeping(1500));
+    seat->run();
+    lose_tapdisk();
+    put(BLKIF_OP_READ, 8);
+    frontend.push();
+    for (int i = 0; i < 2; i++) {
+        EXPECT_FALSE(frontend.wait(500ms));
+        seat.emplace(vbd.node(), keeping(1500));
+        lose_tapdisk();
+    }
+    EXPECT_TRUE(frontend.wait(1000ms)) << "each of them has given the guest more time";
+}
+
 TEST_F(Keep, ARequestThatEndsEachTapdiskFailsAlone)
 {
     put(BLKIF_OP_READ, 8, 1);
