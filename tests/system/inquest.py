@@ -17,6 +17,9 @@ XEN_KEYS = [b"0", b"d", b"r", b"q", b"a"]
 # SysRq (CTRL-o): log all, the tasks that no signal ends, each CPU's stack; all tasks.
 DOM0_KEYS = [b"\x0f9", b"\x0fw", b"\x0fl"]
 TASKS_KEY = b"\x0ft"
+# What dom0's kernel prints begins with its clock, in seconds.
+STAMP = re.compile(rb"^\[ *(\d+)\.\d+\] ", re.MULTILINE)
+AHEAD_SECONDS = 60
 # Of all that is said to these keys, what tells most.
 TELLING = re.compile(r"RIP: |^\(XEN\) +\[<|VCPU\d+: CPU|pause_flags=|curr=|task:"
                      r"|^\[ *[\d.]+\]  \w\S+\+0x")
@@ -29,8 +32,21 @@ def qemu_options():
             "socket,id=console,path=console,server=on,wait=off,logfile=console.log"]
 
 
+def clock_ahead(out, elapsed):
+    """How many seconds dom0's clock is ahead, if QEMU was started `elapsed` seconds ago; or 0.
+
+    QEMU makes the emulated TSC of this machine's. That jumps when this machine is a virtual one
+    and goes on elsewhere; dom0's clock then stands still at the new time, until that has come.
+    """
+    with open(out / "console.log", "rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+        stamps = STAMP.findall(file.read())
+    ahead = int(stamps[-1]) - elapsed if stamps else 0
+    return int(ahead) if ahead > AHEAD_SECONDS else 0
+
+
 def hold(qemu, out):
-    """Whether the machine itself has stopped, and lines that tell where it is.
+    """What is wrong with the machine itself, if that is it, and lines that tell where it is.
 
     `out` is QEMU's working directory; there, qemu.log and console.log hold all that was said. The
     registers come first: the keys interrupt the host, which may be what it waits for.
@@ -45,10 +61,11 @@ def hold(qemu, out):
         if (out / "progress").stat().st_size != before: # had it waited for any interrupt?
             lines.append("it has gone on since its console was used")
         elif "(XEN)" not in said:
-            return True, [*lines, "Xen does not answer on its console"]
+            lines.append("Xen does not answer on its console")
+            return "the emulated machine itself has stopped", lines
     except OSError as error: # QEMU has ended meanwhile
         lines.append(f"it cannot be asked: {error}")
-    return False, lines
+    return "", lines
 
 
 def registers(qemu, log):
