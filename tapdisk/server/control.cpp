@@ -40,6 +40,10 @@ std::string answer_line(std::string_view line, const ControlHooks& hooks) {
     if (!sectors) return refusal(sectors.error().what);
     return nlohmann::json{{"ok", true}, {"sectors", *sectors}}.dump();
   }
+  if (*command == "leave") {
+    const Result<void> leaves = hooks.leave();
+    return leaves ? R"({"ok":true})" : refusal(leaves.error().what);
+  }
   if (*command == "version") return R"({"ok":true,"version":")" TAPDISK_VERSION R"("})";
   return refusal("unknown \"cmd\"");
 }
@@ -123,6 +127,7 @@ Result<std::unique_ptr<Control>> Control::start(std::unique_ptr<Control> control
   control->accept();
   control->wait_for_signal();
   if (control->hooks_.claim) control->claim_later();
+  if (control->hooks_.beat_period.count()) control->beat_later();
   control->run();
   return control;
 }
@@ -176,6 +181,15 @@ void Control::wait_for_signal() {
     if (error) return;
     hooks_.stop();
     wait_for_signal();
+  });
+}
+
+void Control::beat_later() {
+  beating_.expires_after(hooks_.beat_period);
+  beating_.async_wait([this](error_code error) {
+    if (error) return;
+    hooks_.beat();
+    beat_later();
   });
 }
 

@@ -4,8 +4,8 @@
 // on an Asio loop in a thread of its own. The data threads sleep where their I/O is, in the engine,
 // and are not made to pay for this one's readiness with every request.
 //
-// The socket speaks lines, one JSON object each: {"cmd":"stats"}, "resize" or "version" is answered
-// by one line, with "ok" and what was asked for, or with "error". A client that sends too much, or
+// The socket speaks lines, one JSON object each: {"cmd":"stats"}, "resize", "leave" or "version" is
+// answered by one line, with "ok" and what was asked for, or with "error". A client that sends too much, or
 // nothing for too long, is cut off; it costs one of a fixed number of sessions until then.
 #pragma once
 
@@ -13,6 +13,7 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -31,6 +32,9 @@ struct ControlHooks {
   std::function<Result<std::uint64_t>()> resize;  // takes over the store's size; sectors of 512 B
   std::function<void()> stop;          // SIGTERM or SIGINT came
   std::function<bool()> claim = {};    // unless empty, called now and then until it says true
+  std::function<Result<void>()> leave = {};  // makes room for another tapdisk, or says why not
+  std::function<void()> beat = {};     // called every `beat_period`, unless that is 0
+  std::chrono::milliseconds beat_period{0};
 };
 
 // The answer to one line of a client, without the newline.
@@ -58,6 +62,7 @@ class Control {
   void accept();
   void wait_for_signal();
   void claim_later();
+  void beat_later();
   void run();  // starts the thread
 
   std::string path_;
@@ -68,6 +73,7 @@ class Control {
   boost::asio::local::stream_protocol::acceptor acceptor_{loop_};
   boost::asio::signal_set signals_{loop_};
   boost::asio::steady_timer claiming_{loop_};
+  boost::asio::steady_timer beating_{loop_};
   std::optional<ResizeWatch> resize_watch_;
   std::thread thread_;
 };

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -137,6 +138,27 @@ bool is_connected(const std::string& vbd) {
   return first_line(class_attribute(vbd, "state")) == "connected";
 }
 
+// Whether a guest that is there now will be served by another tapdisk if this one leaves.
+Result<void> may_leave(const AttachOptions& attach) {
+  if (attach.grants)
+    return plain_error(attach.vbd, "nobody keeps requests without the module", EOPNOTSUPP);
+  if (!attach.keep_ms)
+    return plain_error(attach.vbd, "its guest would get I/O errors, because of --keep 0", EPERM);
+  if (!notify::is_supervised())
+    return plain_error(attach.vbd, "nobody would start another tapdisk", EPERM);
+  if (!is_connected(attach.vbd))
+    return plain_error(attach.vbd, "its guest is not connected", EAGAIN);
+  return {};
+}
+
+// Says that this process is alive, unless one of its queues is not.
+void beat(QueueThreads& queues) {
+  const std::optional<unsigned> queue = queues.hanging();
+  if (!queue) return notify::alive();
+  log::error("queue {} hangs; systemd ends this tapdisk if it goes on to, and starts another one",
+             *queue);
+}
+
 int failed_to_start(const Options& options, const Error& error) {
   return failed(is_missed(options.attach.vbd) ? kMissed : kStartFailed, error);
 }
@@ -160,14 +182,21 @@ int serve(const Options& options) {
   const Result<bool> delegated = delegate(options, **image, queues, 0);
   if (!delegated) return failed_to_start(options, delegated.error());
   std::uint64_t known = disk.sectors;
+  const auto stop = [&] {
+    notify::stopping("finishing what is in flight");
+    queues.stop();
+  };
   auto control = Control::open(options.control, ControlHooks{
       [&] { return queues.stats(); },
       [&] { return resize(options, **image, queues, known); },
+      stop,
+      [&] { return (*image)->claim(); },
       [&] {
-        notify::stopping("finishing what is in flight");
-        queues.stop();
+        const Result<void> may = may_leave(options.attach);
+        if (may) stop();
+        return may;
       },
-      [&] { return (*image)->claim(); }}, (*image)->device());
+      [&] { beat(queues); }, notify::alive_period()}, (*image)->device());
   if (!control) return failed_to_start(options, control.error());
 
   if (!disk.direct && queues.engine() == "libaio")

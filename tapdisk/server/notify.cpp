@@ -4,6 +4,7 @@
 #include <systemd/sd-daemon.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/utf8.hpp"
 
@@ -30,5 +31,15 @@ void stopping(const std::string& status) {
 void failed(const Error& error) {
   sd_notifyf(0, "STATUS=%s\nERRNO=%d", one_line(error.what).c_str(), error.code);
 }
+
+std::chrono::milliseconds alive_period() {
+  std::uint64_t usec = 0;
+  if (sd_watchdog_enabled(0, &usec) <= 0) return {};
+  return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::microseconds{usec}) / 3;
+}
+
+void alive() { sd_notify(0, "WATCHDOG=1"); }
+
+bool is_supervised() { return std::getenv("NOTIFY_SOCKET") != nullptr; }
 
 }  // namespace tapdisk::notify

@@ -117,6 +117,13 @@ Result<void> QueueThreads::delegate(std::uint64_t from) {
   return done;
 }
 
+std::optional<unsigned> QueueThreads::hanging() noexcept {
+  std::optional<unsigned> found;
+  for (unsigned queue = 0; queue < count(); queue++)
+    if (!threads_[queue]->goes_on()) found = queue;
+  return found;
+}
+
 void QueueThreads::stop() noexcept {
   for (const auto& thread : threads_) thread->stop();
 }

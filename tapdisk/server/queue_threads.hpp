@@ -18,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/result.hpp"
@@ -61,6 +62,12 @@ class QueueThread {
   Source& source() noexcept { return *source_; }
   void stop() noexcept { server_->stop(); }
   bool vbd_is_gone() const noexcept { return server_->vbd_is_gone(); }  // after join()
+  // Whether it has turned since the last call, or sleeps. Not before open() has returned, and for
+  // one thread.
+  bool goes_on() noexcept {
+    const std::uint64_t turns = server_->counters().turns.get();
+    return std::exchange(seen_turns_, turns) != turns || server_->sleeps();
+  }
   QueueView view() const noexcept {
     return {engine_.get(), image_.get(), source_.get(), &*server_};
   }
@@ -73,6 +80,7 @@ class QueueThread {
   unsigned queue_;
   std::promise<Result<unsigned>> made_;
   std::promise<Failed> go_;  // nothing: leave
+  std::uint64_t seen_turns_ = 0;
 
   // Destroyed from the last to the first, after a failure with I/O in flight: first of all the vbd
   // gets its queue back; the image may be working on the server's operations.
@@ -100,6 +108,10 @@ class QueueThreads {
   // Lets the module serve by itself, on all queues, what the image's extents are now, from sector
   // `from` on: what lies before it has been delegated. After an error it serves nothing by itself.
   Result<void> delegate(std::uint64_t from);
+
+  // The number of a queue that hangs: has neither slept nor turned since the last call. For one
+  // thread.
+  std::optional<unsigned> hanging() noexcept;
 
   void stop() noexcept;
   unsigned count() const noexcept { return static_cast<unsigned>(threads_.size()); }

@@ -45,7 +45,9 @@ void Server::stop() noexcept {
 }
 
 Result<void> Server::run() {
+  sleeps_.store(false, std::memory_order_relaxed);
   while (!over_) turn();
+  sleeps_.store(true, std::memory_order_relaxed);
   return outcome_;
 }
 
@@ -69,13 +71,14 @@ void Server::turn_engine(bool more) {
   // The ring may have taken the wake-up that came with it. From here on none does.
   if (!draining_ && stop_asked_.load(std::memory_order_acquire)) return;
   watch_source();
-  engine_.turn(patience_ms());
+  asleep([&] { engine_.turn(patience_ms()); });
 }
 
 void Server::ring() {
   news_ = false;
   const Result<SourceState> state =
-      source_.ring(draining_ ? Ring::kHold : is_busy() ? Ring::kTake : Ring::kWait);
+      draining_ ? source_.ring(Ring::kHold) : is_busy() ? source_.ring(Ring::kTake)
+      : asleep([&] { return source_.ring(Ring::kWait); });
   if (!state) return fail(state.error());
   if (*state == SourceState::kGone) {
     gone_ = true;

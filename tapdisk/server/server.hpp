@@ -60,6 +60,10 @@ class Server final : private ImageClient, private IoClient {
   // Any thread.
   void stop() noexcept;
 
+  // Whether it waits, in the kernel, for others to go on; if not, it takes turns or hangs.
+  // Any thread.
+  bool sleeps() const noexcept { return sleeps_.load(std::memory_order_relaxed); }
+
   const ServerCounters& counters() const noexcept { return counters_; }
 
  private:
@@ -71,6 +75,16 @@ class Server final : private ImageClient, private IoClient {
   void turn();
   void ring();
   void turn_engine(bool more);
+  template <class Call>
+  auto asleep(Call call) {
+    struct Asleep {
+      explicit Asleep(std::atomic<bool>& flag_) : flag(flag_) { set(true); }
+      ~Asleep() { set(false); }
+      void set(bool value) noexcept { flag.store(value, std::memory_order_relaxed); }
+      std::atomic<bool>& flag;
+    } const guard{sleeps_};
+    return call();
+  }
   bool is_busy() const noexcept { return under_way_ > 0; }
   std::optional<Place> place_of(const Request& request) noexcept;
   void perform(const Actions& actions) noexcept;
@@ -101,6 +115,7 @@ class Server final : private ImageClient, private IoClient {
   Io watch_;
   bool watching_ = false;
   std::atomic<bool> stop_asked_{false};
+  std::atomic<bool> sleeps_{true};  // not in run()
 
   unsigned under_way_ = 0;  // operations of the image
   bool news_ = true;      // the source may have requests

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 // tap-ctl: what the vbds and their tapdisks are doing, and the little that can be changed.
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <string>
@@ -11,6 +13,7 @@
 
 #include "tapctl/places.hpp"
 #include "tapctl/report.hpp"
+#include "tapctl/successor.hpp"
 
 namespace tapdisk {
 namespace {
@@ -54,6 +57,32 @@ int resize(const Places& places, const std::string& vbd) {
   return print(*text);
 }
 
+int upgrade(const Places& places, const std::string& vbd) {
+  const Result<Succession> done = replace_tapdisk(places, vbd);
+  if (!done) return fail(done.error());
+  return print(fmt::format("{}: tapdisk {} instead of {}, after {} ms\n", vbd, done->after,
+                           done->before, done->pause.count()));
+}
+
+int upgrade_all(const Places& places) {
+  const auto vbds = list_vbds(places);
+  if (!vbds) return fail(vbds.error());
+  int worst = kDone;
+  for (const VbdView& view : *vbds) {
+    const auto attached = view.attributes.find("attached");
+    if (attached != view.attributes.end() && attached->second == "1")
+      worst = std::max(worst, upgrade(places, view.name));
+  }
+  return worst;
+}
+
+int let_fail(const Places& places, const std::string& vbd) {
+  const Result<unsigned> kept = give_up(places, vbd);
+  if (!kept) return fail(kept.error());
+  return print(fmt::format("{}: {} requests fail, and all others until it has a tapdisk\n", vbd,
+                           *kept));
+}
+
 // What CLI11 says of an unknown word does not say what there is.
 int wrong_usage(const CLI::App& app, const std::string& what) {
   std::string commands;
@@ -67,6 +96,7 @@ int wrong_usage(const CLI::App& app, const std::string& what) {
 int run(int argc, char** argv) {
   Places places;
   bool json = false;
+  bool all = false;
   std::string vbd;
   CLI::App app{"Shows and steers the virtual disks served by tapdisk.", "tap-ctl"};
   app.set_version_flag("--version", "tap-ctl " TAPDISK_VERSION);
@@ -79,6 +109,13 @@ int run(int argc, char** argv) {
   CLI::App& resize_command =
       *app.add_subcommand("resize", "tell the guest that the image has grown");
   resize_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
+  CLI::App& upgrade_command =
+      *app.add_subcommand("upgrade", "replace its tapdisk by the version that is installed");
+  upgrade_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")
+      ->excludes(upgrade_command.add_flag("--all", all, "every vbd's, one after the other"));
+  CLI::App& give_up_command =
+      *app.add_subcommand("give-up", "let fail what waits for a tapdisk");
+  give_up_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
 
   try {
     app.parse(argc, argv);
@@ -91,8 +128,13 @@ int run(int argc, char** argv) {
   if (app.get_subcommands().empty())
     return wrong_usage(app, extra.empty() ? "no command" : "unknown command '" + extra[0] + "'");
   if (!extra.empty()) return wrong_usage(app, "unknown argument '" + extra[0] + "'");
+  if (upgrade_command.parsed() && vbd.empty() && !all)
+    return wrong_usage(app, "upgrade: name a vbd, or --all");
   if (list_command.parsed()) return list(places, json);
-  return stats_command.parsed() ? stats(places, vbd, json) : resize(places, vbd);
+  if (stats_command.parsed()) return stats(places, vbd, json);
+  if (resize_command.parsed()) return resize(places, vbd);
+  if (give_up_command.parsed()) return let_fail(places, vbd);
+  return all ? upgrade_all(places) : upgrade(places, vbd);
 }
 
 }  // namespace

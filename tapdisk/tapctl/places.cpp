@@ -36,7 +36,9 @@ std::map<std::string, std::string> read_values(const fs::path& directory) {
     // Attributes only: not links to other devices, not what the driver core adds.
     if (!entry.is_regular_file(ignored) || entry.is_symlink(ignored)) continue;
     const std::string name = entry.path().filename();
-    if (name != "uevent" && name != "dev") values[name] = first_line(entry.path());
+    const bool readable =
+        (entry.status(ignored).permissions() & fs::perms::owner_read) != fs::perms::none;
+    if (readable && name != "uevent" && name != "dev") values[name] = first_line(entry.path());
   }
   return values;
 }
@@ -124,18 +126,23 @@ bool module_is_loaded(const Places& places) {
   return fs::exists(places.class_directory, ignored);
 }
 
-Result<std::map<std::string, std::string>> read_statistics(const Places& places,
-                                                           const std::string& vbd) {
+Result<VbdView> find_vbd(const Places& places, const std::string& vbd) {
   const Result<std::vector<VbdView>> vbds = list_vbds(places);
   if (!vbds) return vbds.error();
   std::string names;
   for (const VbdView& view : *vbds) {
-    if (view.name == vbd)
-      return read_values(fs::path{places.class_directory} / vbd / "statistics");
+    if (view.name == vbd) return view;
     names += " " + view.name;
   }
   return plain_error(vbd, names.empty() ? "no such vbd; there are none"
                                         : "no such vbd; there are:" + names, ENOENT);
+}
+
+Result<std::map<std::string, std::string>> read_statistics(const Places& places,
+                                                           const std::string& vbd) {
+  const Result<VbdView> view = find_vbd(places, vbd);
+  if (!view) return view.error();
+  return read_values(fs::path{places.class_directory} / vbd / "statistics");
 }
 
 Result<std::string> ask_tapdisk(const Places& places, const std::string& vbd,

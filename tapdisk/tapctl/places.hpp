@@ -29,6 +29,9 @@ struct VbdView {
 Result<std::vector<VbdView>> list_vbds(const Places& places);
 bool module_is_loaded(const Places& places);
 
+// Error: there is no such vbd, and which there are.
+Result<VbdView> find_vbd(const Places& places, const std::string& vbd);
+
 // The module's counters of one vbd; none, if it is served without it. Error: there is no such vbd.
 Result<std::map<std::string, std::string>> read_statistics(const Places& places,
                                                            const std::string& vbd);

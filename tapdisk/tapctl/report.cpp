@@ -44,6 +44,12 @@ std::string value_of(const VbdView& vbd, const char* name) {
 
 bool has_tapdisk(const VbdView& vbd) { return value_of(vbd, "attached") == "1"; }
 
+std::string tapdisk_of(const VbdView& vbd) {
+  if (has_tapdisk(vbd)) return value_of(vbd, "tapdisk_pid");
+  const std::uint64_t left_ms = as_number(value_of(vbd, "keep_left_ms")).value_or(0);
+  return left_ms ? fmt::format("in {} s", (left_ms + 999) / 1000) : "-";
+}
+
 std::string size_as_text(std::uint64_t sectors) {
   if (sectors == 0) return "-";
   constexpr std::array kUnits = {"KiB", "MiB", "GiB", "TiB", "PiB"};
@@ -90,7 +96,7 @@ std::string list_as_table(const std::vector<VbdView>& vbds) {
   std::string text = fmt::format(fmt::runtime(kRow), "VBD", "STATE", "TAPDISK", "SIZE", "IMAGE");
   for (const VbdView& vbd : vbds)
     text += fmt::format(fmt::runtime(kRow), vbd.name, value_of(vbd, "state"),
-                        has_tapdisk(vbd) ? value_of(vbd, "tapdisk_pid") : "-", size_of(vbd),
+                        tapdisk_of(vbd), size_of(vbd),
                         vbd.image.empty() ? "-" : vbd.image);
   return text;
 }

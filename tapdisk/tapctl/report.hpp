@@ -12,6 +12,7 @@
 
 namespace tapdisk {
 
+// Who has no tapdisk but waits for one shows for how long it still does.
 std::string list_as_table(const std::vector<VbdView>& vbds);
 std::string list_as_json(const std::vector<VbdView>& vbds);
 

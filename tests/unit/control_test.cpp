@@ -44,6 +44,17 @@ TEST(AnswerLine, KnowsItsCommands) {
   EXPECT_EQ(resize["sectors"], 4096);
 }
 
+TEST(AnswerLine, LeavesOrSaysWhyNot) {
+  ControlHooks hooks = kHooks;
+  hooks.leave = [] { return Result<void>{}; };
+  const auto leaves = nlohmann::json::parse(answer_line(R"({"cmd":"leave"})", hooks));
+  EXPECT_EQ(leaves["ok"], true);
+  hooks.leave = [] { return Result<void>{Error{EPERM, "nobody else"}}; };
+  const auto stays = nlohmann::json::parse(answer_line(R"({"cmd":"leave"})", hooks));
+  EXPECT_EQ(stays["ok"], false);
+  EXPECT_EQ(stays["error"], "nobody else");
+}
+
 TEST(AnswerLine, SaysWhyADiskDoesNotGrow) {
   ControlHooks hooks = kHooks;
   hooks.resize = [] { return Result<std::uint64_t>{Error{EINVAL, "/srv/\xff: smaller"}}; };
@@ -76,6 +87,18 @@ TEST(Control, ClaimsADeviceUntilItHasIt) {
   for (int i = 0; i < 500 && calls < 2; i++) ::usleep(20'000);
   ::usleep(3 * kClaimPeriodMs * 1000);
   EXPECT_EQ(calls, 2);
+}
+
+TEST(Control, BeatsAgainAndAgain) {
+  const TempDirectory directory{std::filesystem::temp_directory_path()};
+  std::atomic<int> beats{0};
+  ControlHooks hooks = kHooks;
+  hooks.beat = [&] { beats++; };
+  hooks.beat_period = std::chrono::milliseconds{1};
+  const auto control = Control::open(directory.path() / "control.sock", hooks);
+  ASSERT_TRUE(control);
+  for (int i = 0; i < 500 && beats < 3; i++) ::usleep(20'000);
+  EXPECT_GE(beats, 3);
 }
 
 TEST(ResizeWatch, KnowsTheChangesOfItsDevice) {

@@ -8,7 +8,8 @@
 // FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
 // FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each
 // fdatasync(2), of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO; mlockall(2) fails
-// with FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO.
+// with FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO. With FAKE_HANG io_submit(2) never
+// returns.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -334,6 +335,11 @@ extern "C" int fdatasync(int fd) {
   if (!std::getenv("FAKE_FDATASYNC_ERRNO")) return next<int (*)(int)>("fdatasync")(fd);
   errno = static_cast<int>(from_environment("FAKE_FDATASYNC_ERRNO"));
   return -1;
+}
+
+extern "C" int io_submit(struct io_context* context, long count, struct iocb** ios) {
+  while (std::getenv("FAKE_HANG")) ::pause();
+  return next<int (*)(struct io_context*, long, struct iocb**)>("io_submit")(context, count, ios);
 }
 
 // A device's memory is not made present by it, so neither are the areas.

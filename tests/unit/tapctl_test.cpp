@@ -5,14 +5,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <functional>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "base/disk_record.hpp"
+#include "base/first_line.hpp"
 #include "base/resource.hpp"
 #include "server/control.hpp"
 #include "tests/support/temp_file.hpp"
 #include "tapctl/places.hpp"
 #include "tapctl/report.hpp"
+#include "tapctl/successor.hpp"
 
 namespace tapdisk {
 namespace {
@@ -35,6 +39,11 @@ class TapCtlTest : public ::testing::Test {
     directory.text(base + "statistics/requests_read", "12\n");
     directory.text(base + "statistics/bytes_copied", "0\n");
     add_record(name, "/srv/" + name);
+  }
+  void set(const std::string& name, const std::string& attribute, const std::string& value) {
+    directory.text("class/" + name + "/" + attribute + ".new", value + "\n");
+    const auto path = directory.path() / "class" / name / attribute;
+    std::filesystem::rename(path.string() + ".new", path);
   }
   void add_record(const std::string& name, const std::string& image) {
     std::filesystem::create_directories(places.run_directory);
@@ -82,6 +91,107 @@ TEST_F(TapCtlTest, ListsInOrderOfDomainAndDevice) {
   const std::string table = list_as_table(*vbds);
   EXPECT_THAT(table, HasSubstr("vbd-2-51712            connected     4711      1 GiB  "
                                "/srv/vbd-2-51712\n"));
+}
+
+TEST_F(TapCtlTest, ShowsHowLongADiskStillWaitsForATapdisk) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  set("vbd-2-51712", "attached", "0");
+  set("vbd-2-51712", "keep_left_ms", "41001");
+  const auto vbds = list_vbds(places);
+  ASSERT_TRUE(vbds);
+  EXPECT_THAT(list_as_table(*vbds), HasSubstr(" in 42 s "));
+  set("vbd-2-51712", "keep_left_ms", "0");
+  EXPECT_THAT(list_as_table(*list_vbds(places)), Not(HasSubstr(" in ")));
+}
+
+TEST_F(TapCtlTest, AnAttributeThatIsOnlyWrittenIsNotListed) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  directory.text("class/vbd-2-51712/give_up", "");
+  std::filesystem::permissions(directory.path() / "class/vbd-2-51712/give_up",
+                               std::filesystem::perms::owner_write);
+  const auto vbds = list_vbds(places);
+  ASSERT_TRUE(vbds);
+  EXPECT_FALSE(vbds->front().attributes.contains("give_up"));
+}
+
+TEST_F(TapCtlTest, GivesUpOnlyWhatWaits) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  const std::string file = directory.text("class/vbd-2-51712/give_up", "");
+  const auto served = give_up(places, "vbd-2-51712");
+  ASSERT_FALSE(served);
+  EXPECT_THAT(served.error().what, HasSubstr("nothing waits"));
+  set("vbd-2-51712", "attached", "0");
+  set("vbd-2-51712", "keep_left_ms", "1000");
+  set("vbd-2-51712", "kept", "3");
+  const auto given_up = give_up(places, "vbd-2-51712");
+  ASSERT_TRUE(given_up) << given_up.error().what;
+  EXPECT_EQ(*given_up, 3u);
+  EXPECT_EQ(first_line(file), "1");
+  EXPECT_THAT(give_up(places, "vbd-3-51712").error().what, HasSubstr("vbd-2-51712"));
+}
+
+// A tapdisk that leaves as it is told, and what the module says then.
+class UpgradeTest : public TapCtlTest {
+ protected:
+  void SetUp() override {
+    add_vbd(kVbd, "2", "51712");
+    set(kVbd, "keep_left_ms", "0");
+    ControlHooks hooks;
+    hooks.leave = [this] {
+      leaving = std::thread{leaves};
+      return said;
+    };
+    auto opened = Control::open(places.run_directory + "/" + kVbd + ".sock", hooks);
+    ASSERT_TRUE(opened) << opened.error().what;
+    control = std::move(*opened);
+  }
+  void TearDown() override {
+    control.reset();
+    if (leaving.joinable()) leaving.join();
+  }
+
+  static constexpr const char* kVbd = "vbd-2-51712";
+  std::function<void()> leaves = [] {};
+  Result<void> said;
+  std::thread leaving;
+  std::unique_ptr<Control> control;
+};
+
+TEST_F(UpgradeTest, WaitsUntilAnotherServes) {
+  leaves = [this] {
+    ::usleep(50'000);
+    set(kVbd, "keep_left_ms", "60000");
+    set(kVbd, "attached", "0");
+    ::usleep(100'000);
+    set(kVbd, "tapdisk_pid", "4712");
+    set(kVbd, "attached", "1");
+    ::usleep(50'000);
+    set(kVbd, "keep_left_ms", "0");
+  };
+  const auto done = replace_tapdisk(places, kVbd);
+  ASSERT_TRUE(done) << done.error().what;
+  EXPECT_EQ(done->before, 4711);
+  EXPECT_EQ(done->after, 4712);
+  EXPECT_GE(done->pause.count(), 140);
+}
+
+TEST_F(UpgradeTest, SaysWhenNoOtherComes) {
+  leaves = [this] {
+    set(kVbd, "keep_left_ms", "0");
+    set(kVbd, "attached", "0");
+  };
+  const auto done = replace_tapdisk(places, kVbd);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().what, HasSubstr("no other tapdisk has come"));
+}
+
+TEST_F(UpgradeTest, SaysWhyATapdiskStays) {
+  said = Error{EPERM, "its guest would get errors"};
+  const auto done = replace_tapdisk(places, kVbd);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().what, HasSubstr("its guest would get errors"));
+  set(kVbd, "attached", "0");
+  EXPECT_THAT(replace_tapdisk(places, kVbd).error().what, HasSubstr("no tapdisk"));
 }
 
 TEST_F(TapCtlTest, KnowsDisksThatTheModuleDoesNot) {

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include "tapctl/successor.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "base/syscall.hpp"
+
+namespace tapdisk {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// A tapdisk drains for 10 s at most, and settles its image.
+constexpr std::chrono::seconds kLeaveTime{30};
+constexpr std::chrono::milliseconds kLookPeriod{2};
+
+// What the module says of a vbd's tapdisk.
+struct Service {
+  bool attached = false;
+  pid_t pid = 0;
+  unsigned keep_left_ms = 0;  // until requests fail; 0: one serves, or nobody waits
+  unsigned kept = 0;
+};
+
+unsigned number(const VbdView& view, const char* name) {
+  const auto found = view.attributes.find(name);
+  return found == view.attributes.end()
+             ? 0 : static_cast<unsigned>(std::strtoul(found->second.c_str(), nullptr, 10));
+}
+
+Result<Service> look(const Places& places, const std::string& vbd) {
+  const Result<VbdView> view = find_vbd(places, vbd);
+  if (!view) return view.error();
+  return Service{number(*view, "attached") != 0, static_cast<pid_t>(number(*view, "tapdisk_pid")),
+                 number(*view, "keep_left_ms"), number(*view, "kept")};
+}
+
+// Whether it said that it leaves.
+Result<void> ask_to_leave(const Places& places, const std::string& vbd) {
+  const Result<std::string> line = ask_tapdisk(places, vbd, R"({"cmd":"leave"})");
+  if (!line) return line.error();
+  const auto answer = nlohmann::json::parse(*line, nullptr, false);
+  if (!answer.is_object()) return plain_error(vbd, "tapdisk's answer is not understood", EPROTO);
+  if (answer.value("ok", false)) return {};
+  return plain_error(vbd, answer.value("error", "tapdisk refuses and does not say why"), EBUSY);
+}
+
+}  // namespace
+
+Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd) {
+  const Result<Service> before = look(places, vbd);
+  if (!before) return before.error();
+  if (!before->attached) return plain_error(vbd, "it has no tapdisk", ESRCH);
+  if (const Result<void> asked = ask_to_leave(places, vbd); !asked) return asked.error();
+
+  Clock::time_point gone{};
+  for (const auto asked = Clock::now();; std::this_thread::sleep_for(kLookPeriod)) {
+    const Result<Service> now = look(places, vbd);
+    if (!now) return now.error();
+    const bool first = now->attached && now->pid == before->pid;
+    if (!first && gone == Clock::time_point{}) gone = Clock::now();
+    if (first && Clock::now() - asked > kLeaveTime)
+      return plain_error(vbd, fmt::format("its tapdisk {} does not leave", before->pid), ETIMEDOUT);
+    if (first || now->keep_left_ms) continue;
+    if (now->attached)
+      return Succession{before->pid, now->pid,
+                        std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - gone)};
+    return plain_error(vbd, fmt::format("no other tapdisk has come; journalctl -u "
+                                        "blktap-tapdisk@{} says why", vbd), ETIMEDOUT);
+  }
+}
+
+Result<unsigned> give_up(const Places& places, const std::string& vbd) {
+  const Result<Service> now = look(places, vbd);
+  if (!now) return now.error();
+  if (!now->keep_left_ms) return plain_error(vbd, "nothing waits for a tapdisk", ESRCH);
+  const std::string file = places.class_directory + "/" + vbd + "/give_up";
+  const Result<Fd> fd = open_file(file, O_WRONLY);
+  if (!fd) return fd.error();
+  if (::write(fd->get(), "1", 1) != 1) return system_error(file, errno);
+  return now->kept;
+}
+
+}  // namespace tapdisk
