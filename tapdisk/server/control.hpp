@@ -5,8 +5,8 @@
 // and are not made to pay for this one's readiness with every request.
 //
 // The socket speaks lines, one JSON object each: {"cmd":"stats"}, "resize", "leave" or "version" is
-// answered by one line, with "ok" and what was asked for, or with "error". A client that sends too much, or
-// nothing for too long, is cut off; it costs one of a fixed number of sessions until then.
+// answered by one line, with "ok" and what was asked for, or with "error". A client that sends too
+// much, or nothing for too long, is cut off; it costs one of a fixed number of sessions until then.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

@@ -14,8 +14,8 @@
 prepare() {
     local hooks=$t/usr/lib/systemd/system-shutdown
     printf '%s\n' '#include <systemd/sd-daemon.h>' '#include <unistd.h>' \
-        'int main(void) { sd_notify(0, "READY=1"); for (;; sleep(5)) sd_notify(0, "WATCHDOG=1"); }' |
-        prepare_units
+        'int main(void) { sd_notify(0, "READY=1");' \
+        'for (;; sleep(5)) sd_notify(0, "WATCHDOG=1"); }' | prepare_units
     # Like xendomains: shuts guests down, which need their disks as long as that takes.
     cat >"$t/units/guests.service" <<END
 [Unit]
