@@ -45,7 +45,7 @@ static pgoff_t offset_of(const struct blktap_queue *queue, unsigned int seg)
 	return (BLKTAP_MAP_COPIES >> PAGE_SHIFT) + queue->index * BLKTAP_PAGES + seg;
 }
 
-static int fill(struct blktap_queue *queue)
+static int fill_area(struct blktap_queue *queue)
 {
 	unsigned int seg;
 
@@ -71,7 +71,7 @@ int blktap_area_renew(struct blktap_queue *queue, bool whole)
 		return -EAGAIN;
 	blktap_area_free(queue);
 	queue->copies.abandoned = false;
-	return whole ? fill(queue) : 0;
+	return whole ? fill_area(queue) : 0;
 }
 
 /* The tapdisk whose area it is has gone, with all its mappings. */
@@ -163,7 +163,7 @@ void blktap_area_take_back(struct blktap_queue *queue, struct blktap_slot *slot)
 	slot->lent = false;
 }
 
-static vm_fault_t fault(struct vm_fault *vmf)
+static vm_fault_t fault_area(struct vm_fault *vmf)
 {
 	struct blktap_queue *queue = vmf->vma->vm_private_data;
 	unsigned long seg = vmf->pgoff - offset_of(queue, 0);
@@ -180,7 +180,7 @@ static vm_fault_t fault(struct vm_fault *vmf)
 	return page ? 0 : VM_FAULT_SIGBUS;
 }
 
-static const struct vm_operations_struct area_operations = { .fault = fault };
+static const struct vm_operations_struct area_operations = { .fault = fault_area };
 
 /* mmap_lock is held for writing, and the queue has the open's attach. */
 int blktap_area_mmap(struct blktap_queue *queue, struct vm_area_struct *vma)

@@ -28,7 +28,7 @@ static int open_vbd(struct inode *inode, struct file *file)
 	return nonseekable_open(inode, file);
 }
 
-static void detach(struct blktap_vbd *vbd, struct blktap_queue *queue)
+static void detach_queue(struct blktap_vbd *vbd, struct blktap_queue *queue)
 {
 	bool keeps = blktap_successor_is_awaited(vbd);
 
@@ -57,7 +57,7 @@ static int release_vbd(struct inode *inode, struct file *file)
 	if (seat->queue == vbd->queues)
 		blktap_delegate_drop(vbd);
 	if (seat->queue)
-		detach(vbd, seat->queue);
+		detach_queue(vbd, seat->queue);
 	mutex_unlock(&vbd->lock);
 	put_device(&vbd->dev);
 	kfree(seat);
@@ -136,7 +136,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 	return 0;
 }
 
-static long attach(struct seat *seat, struct file *file, void __user *argument)
+static long ioctl_attach(struct seat *seat, struct file *file, void __user *argument)
 {
 	struct blktap_vbd *vbd = seat->vbd;
 	struct blktap_attach attach;
@@ -208,7 +208,7 @@ static int resize_locked(struct blktap_vbd *vbd, u64 sectors)
 	return err;
 }
 
-static long resize(const struct seat *seat, const void __user *argument)
+static long ioctl_resize(const struct seat *seat, const void __user *argument)
 {
 	struct blktap_vbd *vbd = seat->vbd;
 	u64 sectors;
@@ -222,7 +222,7 @@ static long resize(const struct seat *seat, const void __user *argument)
 	return err;
 }
 
-static long delegate(const struct seat *seat, const void __user *argument)
+static long ioctl_delegate(const struct seat *seat, const void __user *argument)
 {
 	struct blktap_vbd *vbd = seat->vbd;
 	struct blktap_extent extent;
@@ -239,7 +239,7 @@ static long delegate(const struct seat *seat, const void __user *argument)
 	return err;
 }
 
-static long withdraw(const struct seat *seat, const void __user *argument)
+static long ioctl_withdraw(const struct seat *seat, const void __user *argument)
 {
 	struct blktap_range range;
 
@@ -263,13 +263,13 @@ static long ioctl_vbd(struct file *file, unsigned int command, unsigned long arg
 	case BLKTAP_IOC_WAKE:
 		return queue ? blktap_doorbell_wake(queue, file) : -ENXIO;
 	case BLKTAP_IOC_ATTACH:
-		return attach(file->private_data, file, (void __user *)argument);
+		return ioctl_attach(file->private_data, file, (void __user *)argument);
 	case BLKTAP_IOC_RESIZE:
-		return resize(file->private_data, (const void __user *)argument);
+		return ioctl_resize(file->private_data, (const void __user *)argument);
 	case BLKTAP_IOC_DELEGATE:
-		return delegate(file->private_data, (const void __user *)argument);
+		return ioctl_delegate(file->private_data, (const void __user *)argument);
 	case BLKTAP_IOC_WITHDRAW:
-		return withdraw(file->private_data, (const void __user *)argument);
+		return ioctl_withdraw(file->private_data, (const void __user *)argument);
 	default:
 		return -ENOTTY;
 	}

@@ -35,7 +35,7 @@ static bool is_ours(const struct xenbus_device *dev)
 }
 
 /* devicetype points into the device's own allocation, so it stays valid after we are unloaded. */
-static bool retag(struct device *device)
+static bool retag_vbd(struct device *device)
 {
 	struct xenbus_device *dev = to_xenbus_device(device);
 
@@ -53,7 +53,7 @@ static bool retag(struct device *device)
 static int on_bus_event(struct notifier_block *block, unsigned long event, void *device)
 {
 	if (event == BUS_NOTIFY_ADD_DEVICE || event == BUS_NOTIFY_UNBOUND_DRIVER)
-		retag(device);
+		retag_vbd(device);
 	return NOTIFY_DONE;
 }
 
@@ -62,7 +62,7 @@ static struct notifier_block bus_notifier = { .notifier_call = on_bus_event };
 /* For vbds that nobody has taken before we were loaded. */
 static int claim_unbound(struct device *device, void *unused)
 {
-	if (!device->driver && retag(device) && device_attach(device) < 0)
+	if (!device->driver && retag_vbd(device) && device_attach(device) < 0)
 		dev_warn(device, "blktap: cannot be attached\n");
 	return 0;
 }

@@ -18,8 +18,8 @@
 
 #include "blktap.h"
 
-static struct gnttab_copy *add(struct blktap_queue *queue, struct blktap_slot *slot,
-			       grant_ref_t ref)
+static struct gnttab_copy *add_copy(struct blktap_queue *queue, struct blktap_slot *slot,
+				    grant_ref_t ref)
 {
 	struct blktap_copies *copies = &queue->copies;
 	unsigned int i = copies->count++;
@@ -62,7 +62,7 @@ static void copy_from_guest(struct blktap_queue *queue, struct blktap_slot *slot
 
 	if (is_full(queue))
 		carry_out(queue);
-	op = add(queue, slot, ref);
+	op = add_copy(queue, slot, ref);
 	op->source.u.ref = ref;
 	op->source.domid = queue->vbd->domid;
 	op->source.offset = from;
@@ -80,7 +80,7 @@ static void copy_to_guest(struct blktap_queue *queue, struct blktap_slot *slot, 
 
 	if (is_full(queue))
 		carry_out(queue);
-	op = add(queue, slot, piece->gref);
+	op = add_copy(queue, slot, piece->gref);
 	op->source.u.gmfn = xen_page_to_gfn(queue->pages[queue->page_of[seg]]);
 	op->source.domid = DOMID_SELF;
 	op->source.offset = piece->offset;

@@ -104,8 +104,8 @@ int blktap_target_open(struct blktap_target *target, int fd, u32 flags)
 	return 0;
 }
 
-static struct blktap_delegation *create(const struct blktap_extent *extent,
-					const struct blktap_target *target)
+static struct blktap_delegation *create_delegation(const struct blktap_extent *extent,
+						   const struct blktap_target *target)
 {
 	struct blktap_delegation *delegation = kzalloc(sizeof(*delegation), GFP_KERNEL);
 
@@ -138,7 +138,7 @@ int blktap_delegate_add(struct blktap_vbd *vbd, const struct blktap_extent *exte
 	err = blktap_target_open(&target, extent->fd, extent->flags);
 	if (err)
 		return err;
-	delegation = create(extent, &target);
+	delegation = create_delegation(extent, &target);
 	if (!delegation) {
 		err = -ENOMEM;
 		goto put;
@@ -231,7 +231,8 @@ void blktap_delegate_drop(struct blktap_vbd *vbd)
 		blktap_delegation_put(vbd, delegation);
 }
 
-static bool serves(const struct blktap_delegation *delegation, const struct blkif_request *request)
+static bool serves_request(const struct blktap_delegation *delegation,
+			   const struct blkif_request *request)
 {
 	u32 needed = blkif_op_writes(request->op) ? BLKTAP_EXTENT_WRITE : BLKTAP_EXTENT_READ;
 	u64 from;
@@ -258,9 +259,9 @@ struct blktap_delegation *blktap_delegation_get(struct blktap_queue *queue,
 	struct blktap_delegation *delegation =
 		queue->guessed_at == withdrawals ? queue->guess : NULL;
 
-	if (!delegation || !serves(delegation, request))
+	if (!delegation || !serves_request(delegation, request))
 		delegation = mtree_load(&vbd->delegations, request->sector);
-	if (!delegation || !serves(delegation, request))
+	if (!delegation || !serves_request(delegation, request))
 		return NULL;
 	queue->guess = delegation;
 	queue->guessed_at = withdrawals;

@@ -31,7 +31,7 @@ static void take_until_armed(struct blktap_queue *queue, unsigned int flags,
 }
 
 /* `woken` is set if there was a reason to ring: perhaps requests that a worker has announced. */
-static int run(struct blktap_queue *queue, struct file *file, unsigned int flags, bool *woken)
+static int run_once(struct blktap_queue *queue, struct file *file, unsigned int flags, bool *woken)
 {
 	struct mm_struct *mm = current->mm;
 	LIST_HEAD(starts);
@@ -60,7 +60,7 @@ static int run(struct blktap_queue *queue, struct file *file, unsigned int flags
 	queue->locked_mm = mm;
 	blktap_count(queue->vbd, runs, 1);
 	blktap_successor_serves(queue->vbd);
-	/* watch(): before the guest has its answers, and is about to ask again. */
+	/* run_watched(): before the guest has its answers, and is about to ask again. */
 	if ((flags & BLKTAP_RUN_WAIT) && !(flags & BLKTAP_RUN_ARM))
 		blktap_guest_disarm(queue);
 	/* Whatever sets it from here on is about something that we may not see below. */
@@ -97,15 +97,16 @@ static bool poll_or_arm(struct blktap_queue *queue, bool polls)
 	return found;
 }
 
-/* run() with the ring watched, too. Whatever it returns, an event has been asked for. */
-static int watch(struct blktap_queue *queue, struct file *file, unsigned int flags, bool *woken)
+/* run_once() with the ring watched, too. Whatever it returns, an event has been asked for. */
+static int run_watched(struct blktap_queue *queue, struct file *file, unsigned int flags,
+		       bool *woken)
 {
 	int round = 0;
 	int n;
 
 	blktap_collect_begin(queue);
 	do {
-		n = run(queue, file, flags & ~BLKTAP_RUN_ARM, woken);
+		n = run_once(queue, file, flags & ~BLKTAP_RUN_ARM, woken);
 	} while (poll_or_arm(queue, !n && !*woken && round++ < ROUNDS_MAX));
 	blktap_collect_end(queue);
 	return n;
@@ -121,15 +122,15 @@ int blktap_doorbell_run(struct blktap_queue *queue, struct file *file, unsigned 
 	if (waits && (flags & (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD)) != BLKTAP_RUN_ARM)
 		return -EINVAL;
 	if (waits && blktap_poll_wanted(queue))
-		n = watch(queue, file, flags, &woken);
+		n = run_watched(queue, file, flags, &woken);
 	else
-		n = run(queue, file, flags, &woken);
+		n = run_once(queue, file, flags, &woken);
 	if (n || woken || !waits)
 		return n;
 	if (wait_event_interruptible(queue->wait, READ_ONCE(queue->pending) ||
 						  READ_ONCE(queue->gone)))
 		return -EINTR;
-	return run(queue, file, flags, &woken);
+	return run_once(queue, file, flags, &woken);
 }
 
 /* tapdisk shall not sleep, in here or in poll(). `file` is the open that it is attached through. */

@@ -50,7 +50,7 @@ static void take_down(struct blktap_vbd *vbd)
 		remove_queue(queue);
 }
 
-static int probe(struct xenbus_device *dev, const struct xenbus_device_id *id)
+static int probe_vbd(struct xenbus_device *dev, const struct xenbus_device_id *id)
 {
 	struct blktap_vbd *vbd;
 	unsigned int devid;
@@ -93,7 +93,7 @@ put:
 	return err;
 }
 
-static void remove(struct xenbus_device *dev)
+static void remove_vbd(struct xenbus_device *dev)
 {
 	struct blktap_vbd *vbd = dev_get_drvdata(&dev->dev);
 
@@ -117,8 +117,8 @@ struct xenbus_driver blktap_xenbus_driver = {
 	/* Without it the name would be that of the first id. */
 	.name = "blktap",
 	.ids = ids,
-	.probe = probe,
-	.remove = remove,
+	.probe = probe_vbd,
+	.remove = remove_vbd,
 	.otherend_changed = otherend_changed,
 	.allow_rebind = true,
 	.driver.dev_groups = blktap_stats_stock_groups,

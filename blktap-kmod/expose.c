@@ -58,7 +58,7 @@ static bool prefault_persistent(struct blktap_window *window, struct vm_area_str
 }
 
 /* Lets tapdisk see the pages that are the slot's own. windows.lock is held. */
-static void expose(struct blktap_queue *queue, struct blktap_slot *slot)
+static void expose_slot(struct blktap_queue *queue, struct blktap_slot *slot)
 {
 	struct blktap_window *window = window_for(queue, slot);
 	unsigned int seg;
@@ -93,7 +93,7 @@ bool blktap_window_expose(struct blktap_queue *queue, struct list_head *slots)
 	bitmap_zero(queue->persistent.fresh, BLKTAP_PERSISTENT_MAX);
 	mutex_lock(&windows->lock);
 	list_for_each_entry(slot, slots, node)
-		expose(queue, slot);
+		expose_slot(queue, slot);
 	for_each_set_bit(i, fresh, BLKTAP_PERSISTENT_MAX)
 		__set_bit(BLKTAP_PAGES + i, rw->exposed);
 	mutex_unlock(&windows->lock);
@@ -207,7 +207,7 @@ static bool lock_windows(struct blktap_queue *queue, struct mm_struct **mm)
  * Denies pages. In a PV domain those with a user PTE join the unmap scratch,
  * else they lose it. windows.lock is held.
  */
-static void withdraw(struct blktap_window *window, struct blktap_run run, unsigned int *count)
+static void withdraw_run(struct blktap_window *window, struct blktap_run run, unsigned int *count)
 {
 	unsigned int page;
 
@@ -244,7 +244,7 @@ bool blktap_window_revoke(struct blktap_queue *queue, struct list_head *slots)
 		return false;
 	list_for_each_entry(slot, slots, node)
 		if (slot->window)
-			withdraw(slot->window, blktap_run_of(slot), &count);
+			withdraw_run(slot->window, blktap_run_of(slot), &count);
 	list_for_each_entry(slot, slots, node) {
 		if (mm && slot->shown && blktap_window_vma(slot->window, mm))
 			blktap_user_pte_visit(mm, slot->window, blktap_run_of(slot),
@@ -271,7 +271,7 @@ bool blktap_window_hide(struct blktap_queue *queue, const unsigned long *persist
 	if (!lock_windows(queue, &mm))
 		return false;
 	for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)
-		withdraw(window, (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &count);
+		withdraw_run(window, (struct blktap_run){ BLKTAP_PAGES + i, 1 }, &count);
 	/* Of those without a PTE, too: it may have gone a moment ago, after somebody saw it. */
 	if (mm && blktap_window_vma(window, mm))
 		for_each_set_bit(i, persistent, BLKTAP_PERSISTENT_MAX)

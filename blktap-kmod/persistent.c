@@ -89,7 +89,8 @@ static struct hlist_head *bucket_of(struct blktap_persistent *persistent, grant_
 	return &persistent->buckets[hash_32(ref, BUCKET_BITS)];
 }
 
-static struct blktap_persistent_grant *find(struct blktap_persistent *persistent, grant_ref_t ref)
+static struct blktap_persistent_grant *find_grant(struct blktap_persistent *persistent,
+						  grant_ref_t ref)
 {
 	struct blktap_persistent_grant *grant;
 
@@ -99,7 +100,7 @@ static struct blktap_persistent_grant *find(struct blktap_persistent *persistent
 	return NULL;
 }
 
-static struct blktap_persistent_grant *add(struct blktap_queue *queue, grant_ref_t ref)
+static struct blktap_persistent_grant *add_grant(struct blktap_queue *queue, grant_ref_t ref)
 {
 	struct blktap_persistent *persistent = &queue->persistent;
 	struct blktap_persistent_grant *grant =
@@ -134,12 +135,12 @@ unsigned int blktap_persistent_get(struct blktap_queue *queue, grant_ref_t ref,
 	*is_new = true;
 	if (!persistent->on)
 		return otherwise;
-	grant = find(persistent, ref);
+	grant = find_grant(persistent, ref);
 	*is_new = !grant;
 	if (grant)
 		blktap_count(queue->vbd, persistent_hits, 1);
 	else
-		grant = add(queue, ref);
+		grant = add_grant(queue, ref);
 	if (!grant)
 		return otherwise;
 	if (!grant->users++)
@@ -168,7 +169,7 @@ void blktap_persistent_mapped(struct blktap_queue *queue, unsigned int page, boo
 	}
 }
 
-static void forget(struct blktap_queue *queue, struct blktap_persistent_grant *grant)
+static void forget_grant(struct blktap_queue *queue, struct blktap_persistent_grant *grant)
 {
 	list_move(&grant->node, &queue->persistent.free);
 	blktap_keep_end(queue);
@@ -184,7 +185,7 @@ void blktap_persistent_put(struct blktap_queue *queue, unsigned int page)
 		return;
 	grant->round = READ_ONCE(blktap_keep.round);
 	if (grant->state == BLKTAP_GRANT_BAD)
-		forget(queue, grant);
+		forget_grant(queue, grant);
 	else
 		list_move_tail(&grant->node, &persistent->unused);
 }
@@ -193,7 +194,7 @@ void blktap_persistent_put(struct blktap_queue *queue, unsigned int page)
  * Takes unused ones out of sight, the oldest first: of tapdisk and of the next
  * requests. False: tapdisk's process lets nobody at its mappings now.
  */
-static bool retire(struct blktap_queue *queue, unsigned int count)
+static bool retire_unused(struct blktap_queue *queue, unsigned int count)
 {
 	struct blktap_persistent *persistent = &queue->persistent;
 	DECLARE_BITMAP(pages, BLKTAP_PERSISTENT_MAX);
@@ -233,7 +234,7 @@ static void unmap_retired(struct blktap_queue *queue)
 		if (page_count(queue->pages[page]) != 1)
 			continue;
 		blktap_grant_add_unmap(queue, &count, page);
-		forget(queue, grant);
+		forget_grant(queue, grant);
 	}
 	blktap_count(queue->vbd, persistent_unmaps, count);
 	blktap_grant_unmap_added(queue, count);
@@ -275,7 +276,7 @@ static bool retire_called(struct blktap_queue *queue)
 	unsigned int round = READ_ONCE(blktap_keep.round);
 	unsigned int shortage = READ_ONCE(blktap_keep.shortage);
 
-	if (!retire(queue, shortage != persistent->shortage ? BLKTAP_PERSISTENT_MAX :
+	if (!retire_unused(queue, shortage != persistent->shortage ? BLKTAP_PERSISTENT_MAX :
 			   count_old(persistent)))
 		return false;
 	persistent->round = round;
@@ -292,11 +293,11 @@ void blktap_persistent_settle(struct blktap_queue *queue)
 	    !is_called(persistent))
 		return;
 	if (persistent->dropping)
-		(void)retire(queue, BLKTAP_PERSISTENT_MAX);
+		(void)retire_unused(queue, BLKTAP_PERSISTENT_MAX);
 	else if (is_called(persistent))
 		(void)retire_called(queue);
 	else if (persistent->full)
-		persistent->full = !retire(queue, persistent->limit / TRIM_SHARE + 1);
+		persistent->full = !retire_unused(queue, persistent->limit / TRIM_SHARE + 1);
 	unmap_retired(queue);
 	if (persistent->counted && !persistent->count) {
 		persistent->counted = false;

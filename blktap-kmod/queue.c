@@ -149,7 +149,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
  * Whether the slot's pages are free, or become so before `deadline`, which the
  * first wait sets. A slot is waited for once, and after that only looked at.
  */
-static bool settled(struct blktap_queue *queue, struct blktap_slot *slot, ktime_t *deadline)
+static bool has_settled(struct blktap_queue *queue, struct blktap_slot *slot, ktime_t *deadline)
 {
 	while (blktap_grant_referenced(queue, slot)) {
 		if (slot->lingers)
@@ -175,7 +175,7 @@ static void finish_done(struct blktap_queue *queue)
 	if (!blktap_window_revoke(queue, &queue->done))
 		return;
 	list_for_each_entry_safe(slot, next, &queue->done, node) {
-		if (!settled(queue, slot, &deadline))
+		if (!has_settled(queue, slot, &deadline))
 			list_move_tail(&slot->node, &busy);
 	}
 	blktap_copy_out(queue, &queue->done);

@@ -28,7 +28,7 @@ static enum blktap_stat stat_of(struct device_attribute *attr)
 	return container_of(attr, struct stat_attribute, attr)->stat;
 }
 
-static s64 sum(const struct blktap_vbd *vbd, enum blktap_stat stat)
+static s64 sum_of(const struct blktap_vbd *vbd, enum blktap_stat stat)
 {
 	s64 total = 0;
 	int cpu;
@@ -42,7 +42,7 @@ static ssize_t show_one(struct device *dev, struct device_attribute *attr, char 
 {
 	struct blktap_vbd *vbd = container_of(dev, struct blktap_vbd, dev);
 
-	return sysfs_emit(buf, "%lld\n", sum(vbd, stat_of(attr)));
+	return sysfs_emit(buf, "%lld\n", sum_of(vbd, stat_of(attr)));
 }
 
 static ssize_t show_total(struct device *dev, struct device_attribute *attr, char *buf)
@@ -54,7 +54,7 @@ static ssize_t show_total(struct device *dev, struct device_attribute *attr, cha
 	mutex_lock(&stats_lock);
 	total = ended.count[stat];
 	list_for_each_entry(vbd, &living, node)
-		total += sum(vbd, stat);
+		total += sum_of(vbd, stat);
 	mutex_unlock(&stats_lock);
 	return sysfs_emit(buf, "%lld\n", total);
 }
@@ -82,7 +82,7 @@ static const struct attribute_group total_group = { .name = "statistics", .attrs
 		return sysfs_emit(buf, "%lld\n", value);                                     \
 	}                                                                                    \
 	static DEVICE_ATTR_RO(name)
-#define SUM(name) sum(vbd, BLKTAP_STAT_##name)
+#define SUM(name) sum_of(vbd, BLKTAP_STAT_##name)
 
 STOCK(oo_req, SUM(requests_starved));
 STOCK(rd_req, SUM(requests_read));
@@ -180,7 +180,7 @@ void blktap_stats_leave(struct blktap_vbd *vbd)
 	mutex_lock(&stats_lock);
 	list_del(&vbd->node);
 	for (i = 0; i < BLKTAP_NR_STATS; i++)
-		ended.count[i] += sum(vbd, i);
+		ended.count[i] += sum_of(vbd, i);
 	mutex_unlock(&stats_lock);
 	free_percpu(vbd->stats);
 }

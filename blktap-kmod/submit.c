@@ -22,7 +22,7 @@
 #include "trace.h"
 
 /* A request's I/O has ended. Any context. */
-static void finished(struct blktap_slot *slot, long moved)
+static void io_ended(struct blktap_slot *slot, long moved)
 {
 	struct blktap_queue *queue = slot->queue;
 
@@ -47,10 +47,10 @@ static bool is_write_to_file(const struct kiocb *iocb)
 static void put_iocb(struct blktap_slot *slot)
 {
 	if (atomic_dec_and_test(&slot->iocb_users))
-		finished(slot, slot->moved);
+		io_ended(slot, slot->moved);
 }
 
-static void completed(struct kiocb *iocb, long moved)
+static void iocb_ended(struct kiocb *iocb, long moved)
 {
 	struct blktap_slot *slot = container_of(iocb, struct blktap_slot, iocb);
 
@@ -83,7 +83,7 @@ static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool wr
 	*iocb = (struct kiocb){
 		.ki_filp = target->file,
 		.ki_pos = slot->position,
-		.ki_complete = completed,
+		.ki_complete = iocb_ended,
 		.ki_flags = target->iocb_flags | (write ? IOCB_WRITE : 0),
 	};
 	atomic_set(&slot->iocb_users, 2);
@@ -91,7 +91,7 @@ static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool wr
 		      slot->request.bytes);
 	if (is_write_to_file(iocb)) {
 		if (!start_write(iocb)) {
-			finished(slot, -EAGAIN);
+			io_ended(slot, -EAGAIN);
 			return;
 		}
 		/* A new time stamp with each tick, else each tick's first write would bounce. */
@@ -100,7 +100,7 @@ static void start_iocb(struct blktap_slot *slot, struct bio_vec *pieces, bool wr
 	moved = write ? file->write_iter(iocb, &data) : file->read_iter(iocb, &data);
 	/* Anything else is the result, and nobody will call. */
 	if (moved != -EIOCBQUEUED)
-		completed(iocb, moved);
+		iocb_ended(iocb, moved);
 	put_iocb(slot);
 }
 
@@ -132,7 +132,7 @@ static void bio_ended(struct bio *bio)
 
 	/* Whoever has initialised it ends it; that bio_endio() does so, too, is no promise. */
 	bio_uninit(bio);
-	finished(slot, bio->bi_status ? blk_status_to_errno(bio->bi_status) : slot->request.bytes);
+	io_ended(slot, bio->bi_status ? blk_status_to_errno(bio->bi_status) : slot->request.bytes);
 }
 
 /* The slot has the bio and the queue its pieces, so nothing is allocated. */
@@ -274,7 +274,7 @@ void blktap_submit_ask(struct blktap_queue *queue, struct blktap_slot *slot, int
 	blktap_count(queue->vbd, requests_submitted, 1);
 	queue->submitted++;
 	if (err) {
-		finished(slot, err);
+		io_ended(slot, err);
 		return;
 	}
 	gather_pieces(queue, slot);

@@ -26,8 +26,8 @@ void blktap_user_page_place(struct blktap_window *window, struct vm_area_struct 
 }
 
 /* Pages of one piece of a run. One that has its PTE has the right one: a place never changes. */
-static int insert(struct blktap_window *window, struct vm_area_struct *vma, unsigned long page,
-		  unsigned long end)
+static int insert_pages(struct blktap_window *window, struct vm_area_struct *vma,
+			unsigned long page, unsigned long end)
 {
 	unsigned long left;
 	int err;
@@ -58,7 +58,7 @@ static int insert_run(struct blktap_window *window, struct vm_area_struct *vma,
 		end = find_next_zero_bit(window->exposed, stop, page);
 		bitmap_set(window->live, page, end - page);
 		blktap_count(window->queue->vbd, user_map_ops, end - page);
-		err = insert(window, vma, page, end);
+		err = insert_pages(window, vma, page, end);
 		page = find_next_bit(window->exposed, stop, end);
 	}
 	return err;

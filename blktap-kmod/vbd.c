@@ -83,7 +83,7 @@ static struct attribute *vbd_attributes[] = {
 static const struct attribute_group vbd_group = { .attrs = vbd_attributes };
 static const struct attribute_group *vbd_groups[] = { &vbd_group, &blktap_stats_group, NULL };
 
-static void release(struct device *dev)
+static void free_vbd(struct device *dev)
 {
 	struct blktap_vbd *vbd = to_vbd(dev);
 	struct blktap_queue *queue;
@@ -140,7 +140,7 @@ struct blktap_vbd *blktap_vbd_create(struct xenbus_device *xenbus, unsigned int 
 	device_initialize(&vbd->dev);
 	vbd->dev.class = blktap_class;
 	vbd->dev.groups = vbd_groups;
-	vbd->dev.release = release;
+	vbd->dev.release = free_vbd;
 	err = blktap_stats_enter(vbd) ?: create_queues(vbd);
 	if (err)
 		goto put;
@@ -174,7 +174,7 @@ void blktap_vbd_hide(struct blktap_vbd *vbd)
 	cdev_device_del(&vbd->cdev, &vbd->dev);
 }
 
-static char *devnode(BLKTAP_DEVNODE_CONST struct device *dev, umode_t *mode)
+static char *vbd_devnode(BLKTAP_DEVNODE_CONST struct device *dev, umode_t *mode)
 {
 	return kasprintf(GFP_KERNEL, "blktap/%s", dev_name(dev));
 }
@@ -190,7 +190,7 @@ int blktap_vbd_init(void)
 		unregister_chrdev_region(first_number, VBDS_MAX);
 		return PTR_ERR(blktap_class);
 	}
-	blktap_class->devnode = devnode;
+	blktap_class->devnode = vbd_devnode;
 	return 0;
 }
 

@@ -89,8 +89,8 @@ int blktap_window_fill(struct blktap_window *window, struct vm_area_struct *vma,
 }
 
 /* The kernel is about to change user PTEs in `range`: Xen must have removed its own before. */
-static bool invalidate(struct mmu_interval_notifier *notifier,
-		       const struct mmu_notifier_range *range, unsigned long sequence)
+static bool invalidate_window(struct mmu_interval_notifier *notifier,
+			      const struct mmu_notifier_range *range, unsigned long sequence)
 {
 	struct blktap_window *window = container_of(notifier, struct blktap_window, notifier);
 	struct blktap_windows *windows = &window->queue->windows;
@@ -113,7 +113,7 @@ static bool invalidate(struct mmu_interval_notifier *notifier,
 	return true;
 }
 
-static const struct mmu_interval_notifier_ops notifier_ops = { .invalidate = invalidate };
+static const struct mmu_interval_notifier_ops notifier_ops = { .invalidate = invalidate_window };
 
 /* What may be shown with a page: the run of its request, or the one persistent page. */
 static bool find_run(struct blktap_window *window, unsigned int page, struct blktap_run *run)
@@ -132,7 +132,7 @@ static bool find_run(struct blktap_window *window, unsigned int page, struct blk
 }
 
 /* On demand: the first touch of any page of a request brings all of them. */
-static vm_fault_t fault(struct vm_fault *vmf)
+static vm_fault_t fault_window(struct vm_fault *vmf)
 {
 	struct blktap_window *window = vmf->vma->vm_private_data;
 	struct blktap_run run;
@@ -223,7 +223,7 @@ static const struct vm_operations_struct window_operations = {
 	.may_split = refuse_split,
 	.mremap = refuse_mremap,
 	.mprotect = refuse_mprotect,
-	.fault = fault,
+	.fault = fault_window,
 	.find_special_page = find_special_page,
 };
 

@@ -9,11 +9,11 @@
 
 #include "blktap.h"
 
-static void serve(struct kthread_work *work);
+static void serve_queue(struct kthread_work *work);
 
 void blktap_worker_init(struct blktap_queue *queue)
 {
-	kthread_init_work(&queue->submit_work, serve);
+	kthread_init_work(&queue->submit_work, serve_queue);
 }
 
 /*
@@ -136,8 +136,8 @@ void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slo
  * `charged`, whose reference is the thread's, is the group so far. Returns the
  * one from now on. queue.lock is held.
  */
-static struct cgroup_subsys_state *charge(const struct blktap_queue *queue,
-					  struct cgroup_subsys_state *charged)
+static struct cgroup_subsys_state *charge_tapdisk(const struct blktap_queue *queue,
+						  struct cgroup_subsys_state *charged)
 {
 #ifdef CONFIG_BLK_CGROUP
 	struct cgroup_subsys_state *css;
@@ -161,7 +161,7 @@ static struct cgroup_subsys_state *charge(const struct blktap_queue *queue,
 }
 
 /* The worker: all that RUN does, but for what is tapdisk's alone. */
-static void serve(struct kthread_work *work)
+static void serve_queue(struct kthread_work *work)
 {
 	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
 	struct cgroup_subsys_state *charged = NULL;
@@ -175,7 +175,7 @@ static void serve(struct kthread_work *work)
 		mutex_lock(&queue->lock);
 		idle = !blktap_queue_serve(queue, &starts);
 		if (!list_empty(&starts))
-			charged = charge(queue, charged);
+			charged = charge_tapdisk(queue, charged);
 		mutex_unlock(&queue->lock);
 		blktap_submit(&starts);
 		/* A guest that never rests must not hold up RCU's tasks. */

@@ -25,7 +25,7 @@ static void set_state(struct blktap_vbd *vbd, enum blktap_state state)
 }
 
 /* Tells tapdisk; queue.lock is held. */
-static void tell(struct blktap_queue *queue, u32 state)
+static void tell_tapdisk(struct blktap_queue *queue, u32 state)
 {
 	blktap_user_state(queue, state);
 	if (queue->owner)
@@ -86,7 +86,7 @@ static void start_taking(struct blktap_vbd *vbd)
 	blktap_for_each_queue(vbd, queue) {
 		mutex_lock(&queue->lock);
 		queue->taking = queue->guest.sring;
-		tell(queue, BLKTAP_STATE_CONNECTED);
+		tell_tapdisk(queue, BLKTAP_STATE_CONNECTED);
 		/* Whoever came for an event before this was not allowed to look. */
 		if (queue->taking)
 			blktap_queue_knock(queue);
@@ -113,7 +113,7 @@ static void let_rings_go(struct blktap_vbd *vbd)
  * under error/ in xenstore, and the frontend sees Closing. False: tapdisk does not
  * serve all queues yet that the frontend wants.
  */
-static bool connect(struct blktap_vbd *vbd)
+static bool connect_frontend(struct blktap_vbd *vbd)
 {
 	struct xenbus_device *dev = vbd->xenbus;
 	struct blktap_frontend_keys *keys = blktap_negotiate_read(vbd);
@@ -160,7 +160,7 @@ static void stop_taking(struct blktap_vbd *vbd, u32 state)
 		mutex_lock(&queue->lock);
 		queue->taking = false;
 		blktap_backlog_give_up(queue);
-		tell(queue, state);
+		tell_tapdisk(queue, state);
 		mutex_unlock(&queue->lock);
 	}
 }
@@ -186,7 +186,7 @@ static bool has_lied(const struct blktap_vbd *vbd)
 }
 
 /* False: I/O is under way, and this is called again. */
-static bool drain(struct blktap_vbd *vbd)
+static bool drain_requests(struct blktap_vbd *vbd)
 {
 	if (vbd->state != BLKTAP_CLOSING) {
 		stop_taking(vbd, BLKTAP_STATE_CLOSING);
@@ -203,7 +203,7 @@ static bool drain(struct blktap_vbd *vbd)
 }
 
 /* No request is under way. */
-static void finish(struct blktap_vbd *vbd)
+static void finish_closing(struct blktap_vbd *vbd)
 {
 	/* The grants that stayed mapped go, too, which may take a while. */
 	for_all_queues(vbd, blktap_persistent_drop);
@@ -226,7 +226,7 @@ static void cut_off(struct blktap_vbd *vbd)
 	set_state(vbd, BLKTAP_ERROR);
 }
 
-static void retire(struct blktap_vbd *vbd)
+static void retire_vbd(struct blktap_vbd *vbd)
 {
 	struct blktap_queue *queue;
 
@@ -236,13 +236,13 @@ static void retire(struct blktap_vbd *vbd)
 }
 
 /* False: it could not be said. */
-static bool say(struct blktap_vbd *vbd, enum xenbus_state state)
+static bool say_state(struct blktap_vbd *vbd, enum xenbus_state state)
 {
 	xenbus_switch_state(vbd->xenbus, state);
 	return vbd->xenbus->state == state;
 }
 
-static struct vbd_facts look(struct blktap_vbd *vbd)
+static struct vbd_facts gather_facts(struct blktap_vbd *vbd)
 {
 	struct xenbus_device *dev = vbd->xenbus;
 	struct vbd_facts facts = {
@@ -266,31 +266,31 @@ static struct vbd_facts look(struct blktap_vbd *vbd)
 }
 
 /* False: there is nothing to do until something has changed. vbd.lock is held. */
-static bool step(struct blktap_vbd *vbd)
+static bool take_step(struct blktap_vbd *vbd)
 {
-	struct vbd_facts facts = look(vbd);
+	struct vbd_facts facts = gather_facts(vbd);
 
 	switch (vbd_decide(&facts)) {
 	case VBD_INVITE:
 		set_state(vbd, BLKTAP_INITWAIT);
-		return say(vbd, XenbusStateInitWait);
+		return say_state(vbd, XenbusStateInitWait);
 	case VBD_CONNECT:
-		return connect(vbd);
+		return connect_frontend(vbd);
 	case VBD_DRAIN:
-		return drain(vbd);
+		return drain_requests(vbd);
 	case VBD_FINISH:
-		finish(vbd);
+		finish_closing(vbd);
 		return true;
 	case VBD_RETIRE:
-		retire(vbd);
+		retire_vbd(vbd);
 		return true;
 	case VBD_CUT_OFF:
 		cut_off(vbd);
 		return true;
 	case VBD_SAY_CLOSING:
-		return say(vbd, XenbusStateClosing);
+		return say_state(vbd, XenbusStateClosing);
 	case VBD_SAY_CLOSED:
-		return say(vbd, XenbusStateClosed);
+		return say_state(vbd, XenbusStateClosed);
 	case VBD_REST:
 		break;
 	}
@@ -305,7 +305,7 @@ void blktap_xenbus_work(struct work_struct *work)
 	/* A frontend that always has something new does not keep the lock from others. */
 	do {
 		mutex_lock(&vbd->lock);
-		again = vbd->xenbus && step(vbd);
+		again = vbd->xenbus && take_step(vbd);
 		mutex_unlock(&vbd->lock);
 	} while (again);
 }
@@ -317,7 +317,7 @@ void blktap_xenbus_work(struct work_struct *work)
 void blktap_xenbus_leave(struct blktap_vbd *vbd)
 {
 	mutex_lock(&vbd->lock);
-	retire(vbd);
+	retire_vbd(vbd);
 	for_all_queues(vbd, blktap_queue_revoke);
 	for_all_queues(vbd, blktap_persistent_drop);
 	for_all_queues(vbd, blktap_guest_disconnect);
