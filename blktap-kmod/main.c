@@ -3,44 +3,19 @@
 #include <linux/module.h>
 #include <xen/xen.h>
 
-#include "blktap.h"
+#include "base/stats.h"
+#include "base/workqueue.h"
+#include "data/area.h"
+#include "disk/vbd.h"
+#include "guest/claim.h"
+#include "guest/driver.h"
+#include "guest/keep.h"
+#include "ring/blktap_abi.h"
 
 #define CREATE_TRACE_POINTS
-#include "trace.h"
+#include "base/trace.h"
 
 struct workqueue_struct *blktap_workqueue;
-
-/* With two of Xen's entries for each, half of the table that it has by default. */
-unsigned int blktap_max_pages = 65536;
-module_param_named(max_pages, blktap_max_pages, uint, 0644);
-MODULE_PARM_DESC(max_pages,
-		 "pages of guests that are kept mapped at most, over all disks (default 65536); all others are mapped for a request at a time");
-
-/* 0: one for each CPU, up to four. */
-unsigned int blktap_max_queues;
-module_param_named(max_queues, blktap_max_queues, uint, 0644);
-MODULE_PARM_DESC(max_queues,
-		 "queues offered to a frontend, for disks that come from now on (default: one for each CPU, up to 4)");
-
-unsigned int blktap_max_ring_order = BLKIF_RING_ORDER_MAX;
-module_param_named(max_ring_page_order, blktap_max_ring_order, uint, 0644);
-MODULE_PARM_DESC(max_ring_page_order,
-		 "ring pages offered to a frontend, as a power of two, 0 to 4 (default 4)");
-
-unsigned int blktap_max_indirect = BLKTAP_SEGS_MAX;
-module_param_named(max_indirect_segments, blktap_max_indirect, uint, 0644);
-MODULE_PARM_DESC(max_indirect_segments,
-		 "segments offered to a frontend for one request, 0 (none but direct ones) to 256 (default)");
-
-unsigned int blktap_max_persistent = BLKTAP_PERSISTENT_MAX;
-module_param_named(max_persistent_grants, blktap_max_persistent, uint, 0644);
-MODULE_PARM_DESC(max_persistent_grants,
-		 "grants that a queue keeps mapped at most, for disks that offer it, up to 1024 (default); 0: none does");
-
-unsigned int blktap_persistent_seconds = 60;
-module_param_named(persistent_grant_unused_seconds, blktap_persistent_seconds, uint, 0644);
-MODULE_PARM_DESC(persistent_grant_unused_seconds,
-		 "for how long a grant that no request uses is kept mapped (default 60); 0: until the disk is closed, or Xen has no room");
 
 static bool serving;
 

@@ -6,7 +6,8 @@ Prints one line per finding, FILE:LINE: RULE: what, and fails when there is any.
 generator below, listed in RULES; tidy_test.py proves of each that it can fail.
 
 Lengths are a ratchet: a file or function beyond the default limit stands in the file `limits` with
-its present length, may not grow, and the entry must shrink with it.
+its present length, may not grow, and the entry must shrink with it. So are the includes of the
+module that run against the order of its folders, in the file `arrows`.
 """
 import ast
 import pathlib
@@ -18,6 +19,7 @@ LINE_COLUMNS = 100
 FILE_LINES = 400
 FUNCTION_LINES = 70
 LIMITS = "tests/tidy/limits"
+ARROWS = "tests/tidy/arrows"
 
 # Which part may include which. tests/ sees everything.
 MAY_INCLUDE = {
@@ -26,12 +28,16 @@ MAY_INCLUDE = {
     "tapdisk": {"ring", "tapdisk"},
     "xl-config": {"xl-config"},
 }
-INCLUDE_PATHS = [pathlib.PurePath(path) for path in (".", "tapdisk", "xl-config/preload")]
+INCLUDE_PATHS = [pathlib.PurePath(path)
+                 for path in (".", "tapdisk", "blktap-kmod", "xl-config/preload")]
 LAYERS = ["base", "io", "image", "vbd", "server", "tapctl", "hotplug"]
+# The module's, with what lies in none on top. The last of them is all that knows Xen.
+FOLDERS = ["base", "data", "queue", "disk", "guest"]
 
 # What belongs to a work in progress or to somebody's machine. Split, so as not to find themselves.
 BANNED = [r"\bFIX" r"ME\b", r"\bTO" r"DO\b", r"\bX" r"XX\b", r"\bHA" r"CK\b", r"/ho" r"me/\w",
           r"<<<<" r"<<<", r">>>>" r">>>"]
+COMPAT = "blktap-kmod/base/compat.h"
 LICENCE = "SPDX-License-Identifier: GPL-2.0-only"
 # Programs that are found by listing their directory.
 LISTED = re.compile(r"^tests/system/cases/")
@@ -130,6 +136,41 @@ def include_direction(tree):
                 yield name, number, f"tapdisk/{layer} includes tapdisk/{below} above it"
 
 
+def level(name):
+    folder = name.split("/")[1]
+    return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+
+def arrows(tree):
+    """The module's includes that run up, or to Xen but from guest/: file, line, header."""
+    for name, number, target in included(tree):
+        if name.startswith("blktap-kmod/") and (target or "").startswith("blktap-kmod/") and \
+                level(name) < level(target):
+            yield name, number, target.removeprefix("blktap-kmod/")
+    for name in tree.c_like():
+        for number, line in enumerate(tree.lines(name), 1):
+            match = re.match(r"\s*#\s*include\s+<((asm/)?xen/[^>]+)>", line)
+            if match and re.match("blktap-kmod/(?!guest/)", name):
+                yield name, number, match[1]
+
+
+def module_arrows(tree):
+    """The module's folders include only downward, but for what is listed and still there."""
+    listed = {line: number for number, line in enumerate(tree.lines(ARROWS), 1)
+              if line and not line.startswith("#")}
+    found = set()
+    for name, number, header in arrows(tree):
+        arrow = f"{name.removeprefix('blktap-kmod/')} {header}"
+        found.add(arrow)
+        if arrow not in listed:
+            yield name, number, f"includes {header}, which is above it or not for its folder"
+    for line in sorted(listed.keys() - found):
+        yield ARROWS, listed[line], f"is gone, and so goes this line: {line}"
+    for name in tree.c_like():
+        if re.match("blktap-kmod/.*/", name) and level(name) == len(FOLDERS):
+            yield name, 1, "lies in a folder of the module that tidy.py does not have"
+
+
 def line_length(tree):
     """Messages of the kernel are not broken, so that they can be searched for."""
     for name in tree.names:
@@ -168,7 +209,7 @@ def banned_words(tree):
 def kernel_version(tree):
     """What depends on the kernel's version lives in one place."""
     for name in tree.c_like():
-        if not name.startswith("blktap-kmod/") or name == "blktap-kmod/compat.h":
+        if not name.startswith("blktap-kmod/") or name == COMPAT:
             continue
         for number, line in enumerate(tree.lines(name), 1):
             if re.search(r"\b(LINUX_VERSION_CODE|KERNEL_VERSION|RHEL_RELEASE)", line):
@@ -188,7 +229,9 @@ def dead_file(tree):
         if path.suffix in (".h", ".hpp"):
             yield name, 1, "no file includes this header"
         elif path.suffix in (".c", ".cpp"):
-            built = path.stem + ".o" if name.startswith("blktap-kmod/") else path.name
+            built = path.name
+            if name.startswith("blktap-kmod/"):
+                built = name.removeprefix("blktap-kmod/").removesuffix(".c") + ".o"
             if not any(re.search(rf"(?<![\w-]){re.escape(built)}(?![\w.])", text)
                        for text in lists.values()):
                 yield name, 1, f"no build list names {built}"
@@ -328,8 +371,8 @@ def update_limits(tree):
     (tree.root / LIMITS).write_text("\n".join(head + entries) + "\n")
 
 
-RULES = [licence, include_direction, line_length, trailing_space, banned_words, kernel_version,
-         dead_file, executable_bit, man_page, length]
+RULES = [licence, include_direction, module_arrows, line_length, trailing_space, banned_words,
+         kernel_version, dead_file, executable_bit, man_page, length]
 
 
 def findings(tree, rules=RULES):

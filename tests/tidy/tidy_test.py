@@ -14,9 +14,12 @@ HASH = "# SPDX-License-Identifier: GPL-2.0-only\n"
 GOOD = {
     "README.md": "no licence line here, and a line as long as it likes" + " to be" * 20 + "\n",
     "ring/ring.h": SPDX,
-    "blktap-kmod/Kbuild": HASH + "blktap-y := vbd.o\n",
-    "blktap-kmod/vbd.c": SPDX + '#include "compat.h"\n#include "ring/ring.h"\n',
-    "blktap-kmod/compat.h": SPDX + "#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)\n#endif\n",
+    "blktap-kmod/Kbuild": HASH + "blktap-y := disk/vbd.o main.o\n",
+    "blktap-kmod/main.c": SPDX + '#include "disk/vbd.h"\n',
+    "blktap-kmod/disk/vbd.c": SPDX + '#include "base/compat.h"\n#include "ring/ring.h"\n',
+    "blktap-kmod/disk/vbd.h": SPDX + "#include <xen/xenbus.h>\n",
+    "blktap-kmod/base/compat.h": SPDX +
+                                 "#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)\n#endif\n",
     "tapdisk/CMakeLists.txt": HASH + "add_executable(tapdisk server/main.cpp base/log.cpp)\n",
     "tapdisk/base/log.hpp": SPDX,
     "tapdisk/base/log.cpp": SPDX + '#include "base/log.hpp"\n',
@@ -26,6 +29,7 @@ GOOD = {
     "scripts/run": "#!/bin/sh\n" + HASH + "exit 0\n",
     "Makefile": HASH + "all:\n\tscripts/run\n",
     tidy.LIMITS: HASH,
+    tidy.ARROWS: HASH + "disk/vbd.h xen/xenbus.h\n",
 }
 EXECUTABLE = {"scripts/run"}
 
@@ -67,8 +71,9 @@ class Rules(unittest.TestCase):
     def test_include_direction_between_parts(self):
         for name, target, said in [
                 ("ring/ring.h", "tapdisk/base/log.hpp", "ring/ includes tapdisk/"),
-                ("blktap-kmod/vbd.c", "tapdisk/base/log.hpp", "blktap-kmod/ includes tapdisk/"),
-                ("tapdisk/base/log.cpp", "blktap-kmod/compat.h", "tapdisk/ includes blktap-kmod/")]:
+                ("blktap-kmod/main.c", "tapdisk/base/log.hpp", "blktap-kmod/ includes tapdisk/"),
+                ("tapdisk/base/log.cpp", "blktap-kmod/disk/vbd.h",
+                 "tapdisk/ includes blktap-kmod/")]:
             self.finds("include_direction", {name: GOOD[name] + f'#include "{target}"\n'},
                        f"{name}:{GOOD[name].count(chr(10)) + 1}", said)
 
@@ -92,6 +97,30 @@ class Rules(unittest.TestCase):
         self.finds("include_direction", {"tapdisk/base/log.cpp": SPDX + '#include "gone.hpp"\n'},
                    "tapdisk/base/log.cpp:2", "not in the tree")
 
+    def test_module_arrows(self):
+        name = "blktap-kmod/base/compat.h"
+        for header in ("disk/vbd.h", "xen/page.h", "asm/xen/hypercall.h"):
+            quoted = f'"{header}"' if header.startswith("disk") else f"<{header}>"
+            upward = {name: GOOD[name] + f"#include {quoted}\n"}
+            self.finds("module_arrows", upward, f"{name}:4", f"includes {header}")
+            listed = GOOD[tidy.ARROWS] + f"base/compat.h {header}\n"
+            self.assertEqual(self.found({**upward, tidy.ARROWS: listed}), [])
+
+    def test_module_arrows_from_guest(self):
+        changes = {"blktap-kmod/Kbuild": HASH + "blktap-y := disk/vbd.o guest/map.o main.o\n",
+                   "blktap-kmod/guest/map.c": SPDX + '#include <xen/page.h>\n' +
+                                              '#include "disk/vbd.h"\n'}
+        self.assertEqual(self.found(changes), [])
+
+    def test_module_arrows_are_a_ratchet(self):
+        listed = GOOD[tidy.ARROWS] + "base/compat.h disk/vbd.h\n"
+        self.finds("module_arrows", {tidy.ARROWS: listed}, f"{tidy.ARROWS}:3", "is gone")
+
+    def test_module_arrows_of_unknown_folders(self):
+        changes = {"blktap-kmod/Kbuild": HASH + "blktap-y := disk/vbd.o util/any.o main.o\n",
+                   "blktap-kmod/util/any.c": SPDX}
+        self.finds("module_arrows", changes, "blktap-kmod/util/any.c:1", "not have")
+
     def test_line_length(self):
         self.finds("line_length", {"ring/ring.h": SPDX + "/*" + "x" * 97 + "*/\n"},
                    "ring/ring.h:2", "101 columns")
@@ -99,7 +128,7 @@ class Rules(unittest.TestCase):
                    "ring/ring.h:2", "101 columns")
 
     def test_line_length_of_messages(self):
-        name = "blktap-kmod/vbd.c"
+        name = "blktap-kmod/disk/vbd.c"
         text = GOOD[name] + '\tpr_info("' + "x" * 100
         self.assertEqual(self.found({name: text + '",\n\t\t1);\n'}), [])
         self.finds("line_length", {name: text + '", and more;\n'}, f"{name}:4", "columns")
@@ -115,14 +144,15 @@ class Rules(unittest.TestCase):
                        "must not")
 
     def test_kernel_version(self):
-        text = GOOD["blktap-kmod/vbd.c"] + "#if LINUX_VERSION_CODE > 1\n#endif\n"
-        self.finds("kernel_version", {"blktap-kmod/vbd.c": text}, "blktap-kmod/vbd.c:4", "compat.h")
+        name = "blktap-kmod/disk/vbd.c"
+        text = GOOD[name] + "#if LINUX_VERSION_CODE > 1\n#endif\n"
+        self.finds("kernel_version", {name: text}, f"{name}:4", "compat.h")
 
     def test_dead_file(self):
         for name, said in [("tapdisk/base/old.hpp", "no file includes"),
                            ("tapdisk/base/old.cpp", "no build list names old.cpp"),
                            ("tapdisk/server/og.cpp", "no build list names og.cpp"),
-                           ("blktap-kmod/old.c", "no build list names old.o")]:
+                           ("blktap-kmod/disk/old.c", "no build list names disk/old.o")]:
             self.finds("dead_file", {name: SPDX}, f"{name}:1", said)
         self.finds("dead_file", {"scripts/forgotten": "#!/bin/sh\n" + HASH},
                    "scripts/forgotten:1", "nothing names", executable=["scripts/forgotten"])

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * How long a connected disk waits for its next tapdisk, when one is gone: as long as
+ * that one had said at its attach, from the first loss on, until a successor rings
+ * its doorbell. Then its requests fail, as they do at once where nothing was said.
+ * Whoever may write to sysfs can end the wait.
+ *
+ * One that attaches only to die does not make the guest wait longer. One that has
+ * rung was offered all that waits, and what three did not survive fails by itself.
+ */
+#include "base/workqueue.h"
+#include "disk/successor.h"
+#include "disk/vbd.h"
+#include "queue/backlog.h"
+#include "queue/queue.h"
+
+bool blktap_successor_is_awaited(struct blktap_vbd *vbd)
+{
+	unsigned long time = msecs_to_jiffies(vbd->keep_ms);
+
+	if (!vbd->keep_ms || vbd->state != BLKTAP_CONNECTED || !vbd->xenbus || vbd->queues->gone)
+		return false;
+	/* 0 stands for none. */
+	if (!READ_ONCE(vbd->keep_by))
+		WRITE_ONCE(vbd->keep_by, (jiffies + time) | 1);
+	mod_delayed_work(blktap_workqueue, &vbd->keep_work,
+			 msecs_to_jiffies(blktap_successor_time_left(vbd)));
+	return true;
+}
+
+/* The requests of all queues that nobody serves fail. vbd.lock is held. */
+static void give_up(struct blktap_vbd *vbd)
+{
+	struct blktap_queue *queue;
+	bool any = false;
+
+	WRITE_ONCE(vbd->keep_by, 0);
+	blktap_for_each_queue(vbd, queue) {
+		mutex_lock(&queue->lock);
+		any |= queue->keeps;
+		blktap_backlog_give_up(queue);
+		mutex_unlock(&queue->lock);
+	}
+	if (any)
+		dev_warn(&vbd->dev, "no tapdisk has come: requests fail until one does\n");
+}
+
+void blktap_successor_give_up(struct blktap_vbd *vbd)
+{
+	mutex_lock(&vbd->lock);
+	give_up(vbd);
+	mutex_unlock(&vbd->lock);
+}
+
+void blktap_successor_work(struct work_struct *work)
+{
+	struct blktap_vbd *vbd = container_of(to_delayed_work(work), struct blktap_vbd, keep_work);
+	unsigned long by;
+
+	mutex_lock(&vbd->lock);
+	by = READ_ONCE(vbd->keep_by);
+	if (by && time_before(jiffies, by))
+		queue_delayed_work(blktap_workqueue, &vbd->keep_work, by - jiffies);
+	else if (by)
+		give_up(vbd);
+	mutex_unlock(&vbd->lock);
+}
+
+void blktap_successor_serves(struct blktap_vbd *vbd)
+{
+	if (unlikely(READ_ONCE(vbd->keep_by)))
+		WRITE_ONCE(vbd->keep_by, 0);
+}
+
+unsigned int blktap_successor_time_left(const struct blktap_vbd *vbd)
+{
+	unsigned long by = READ_ONCE(vbd->keep_by);
+
+	return by && time_before(jiffies, by) ? jiffies_to_msecs(by - jiffies) : 0;
+}
+
+unsigned int blktap_successor_kept(const struct blktap_vbd *vbd)
+{
+	const struct blktap_queue *queue;
+	unsigned int sum = 0;
+
+	blktap_for_each_queue(vbd, queue)
+		if (READ_ONCE(queue->keeps))
+			sum += READ_ONCE(queue->in_use);
+	return sum;
+}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Requests that wait, with nothing mapped, in their order and before all that is
+ * still on the guest's ring.
+ *
+ * Those of a tapdisk that is gone wait for the next one, in a queue that keeps:
+ * what it had been shown first loses its pages (the fence: finish_done() of
+ * queue.c), so that nothing of the old one comes after what the next one does.
+ * The next one gets them as if they were new, what is written fetched again from
+ * the guest. Its data is what it was, and carrying it out twice is safe, as long
+ * as the guest has no answer.
+ *
+ * And those for whose pages Xen has no room: its table of what this domain has
+ * mapped (maptrack) is full. All queues of the host are asked to let go of what they
+ * keep mapped and do not use, and such a request is copied (area.c): that needs no
+ * room. Only if there is no page for its data either it waits, until something
+ * has been unmapped or given back. Such are tried one by one, for together they
+ * might keep each other from what each needs.
+ */
+#include <linux/ratelimit.h>
+
+#include "base/stats.h"
+#include "data/expose.h"
+#include "disk/vbd.h"
+#include "guest/copy.h"
+#include "guest/grant.h"
+#include "guest/keep.h"
+#include "guest/ring.h"
+#include "queue/backlog.h"
+#include "queue/orphan.h"
+#include "queue/queue.h"
+
+bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken)
+{
+	if (list_empty(&queue->backlog))
+		return false;
+	if (queue->short_of_room)
+		list_move(queue->backlog.next, taken);
+	else
+		list_splice_init(&queue->backlog, taken);
+	queue->short_of_room = !list_empty(&queue->backlog);
+	queue->guest.starved = false;
+	return true;
+}
+
+/* So many tapdisks did not live to answer a request: no other is offered it. */
+#define LOSSES_MAX 3
+
+void blktap_backlog_set_aside(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	struct blktap_vbd *vbd = queue->vbd;
+
+	slot->again = queue->keeps && slot->losses < LOSSES_MAX;
+	/* As one that has failed it is not written to the guest. */
+	slot->status = blkif_status(slot->request.op, -EIO);
+	list_add_tail(&slot->node, &queue->done);
+	if (slot->again)
+		blktap_count(vbd, requests_kept, 1);
+	else if (queue->keeps)
+		dev_err_ratelimited(&vbd->dev, "a request (op %u, sector %llu, %u bytes) has been the end of %u tapdisks: it fails\n",
+				    slot->request.op, slot->request.sector, slot->request.bytes,
+				    slot->losses);
+}
+
+void blktap_backlog_set_aside_all(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+
+	list_for_each_entry_safe(slot, next, slots, node) {
+		list_del(&slot->node);
+		blktap_backlog_set_aside(queue, slot);
+	}
+}
+
+void blktap_backlog_keep(struct blktap_queue *queue, struct blktap_slot *slot)
+{
+	struct blktap_slot *before;
+
+	slot->again = false;
+	slot->status = BLKIF_RSP_OKAY;
+	/* Most often it is the last. */
+	list_for_each_entry_reverse(before, &queue->backlog, node)
+		if (before->arrival < slot->arrival)
+			break;
+	list_move(&slot->node, &before->node);
+}
+
+void blktap_backlog_refuse(struct blktap_queue *queue)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+
+	list_for_each_entry_safe(slot, next, &queue->backlog, node) {
+		slot->status = blkif_status(slot->request.op, -EIO);
+		blktap_queue_answer(queue, slot);
+	}
+	queue->short_of_room = false;
+	blktap_guest_publish(queue);
+}
+
+bool blktap_backlog_is_fencing(const struct blktap_queue *queue)
+{
+	const struct blktap_slot *slot;
+
+	list_for_each_entry(slot, &queue->done, node)
+		if (slot->again)
+			return true;
+	return false;
+}
+
+void blktap_backlog_give_up(struct blktap_queue *queue)
+{
+	struct blktap_slot *slot;
+
+	if (!queue->keeps)
+		return;
+	queue->keeps = false;
+	list_for_each_entry(slot, &queue->done, node)
+		slot->again = false;
+	blktap_backlog_refuse(queue);
+	blktap_orphan_kick(queue);
+}
+
+static void note_shortage(struct blktap_queue *queue)
+{
+	static DEFINE_RATELIMIT_STATE(hourly, 60 * 60 * HZ, 1);
+
+	blktap_keep_less();
+	if (__ratelimit(&hourly))
+		pr_warn("blktap: vbd-%u-%u: Xen cannot map more pages of guests for this domain, so data is copied: raise its gnttab_max_maptrack_frames\n",
+			queue->vbd->domid, queue->vbd->devid);
+}
+
+void blktap_backlog_no_room(struct blktap_queue *queue, struct list_head *slots,
+			    struct list_head *ready)
+{
+	const struct blktap_slot *slot;
+
+	if (list_empty(slots))
+		return;
+	list_for_each_entry(slot, slots, node)
+		blktap_count(queue->vbd, requests_no_room, 1);
+	note_shortage(queue);
+	blktap_copy_instead(queue, slots, ready);
+	if (list_empty(slots))
+		return;
+	list_for_each_entry(slot, slots, node)
+		blktap_count(queue->vbd, requests_deferred, 1);
+	list_splice_init(slots, &queue->backlog);
+	queue->short_of_room = true;
+	/* Whoever unmaps some tries again, and so does the orphans' worker. */
+	queue->guest.starved = true;
+	blktap_orphan_kick(queue);
+}
+
+static bool any_referenced(const struct blktap_queue *queue, const struct list_head *slots)
+{
+	const struct blktap_slot *slot;
+
+	list_for_each_entry(slot, slots, node)
+		if (blktap_grant_referenced(queue, slot))
+			return true;
+	return false;
+}
+
+void blktap_backlog_take_back(struct blktap_queue *queue, struct list_head *slots)
+{
+	struct blktap_slot *slot;
+	struct blktap_slot *next;
+	bool found = false;
+	LIST_HEAD(copied);
+	LIST_HEAD(back);
+
+	list_for_each_entry_safe(slot, next, slots, node) {
+		found = found || !blktap_window_shows(queue, slot);
+		if (found)
+			list_move_tail(&slot->node, &back);
+	}
+	if (!blktap_window_revoke(queue, &back)) {
+		list_splice_tail(&back, slots);
+		return;
+	}
+	/* Somebody has been quick to use what was not announced, or has persistent pages in use. */
+	if (any_referenced(queue, &back)) {
+		blktap_window_expose(queue, &back);
+		list_splice_tail(&back, slots);
+		return;
+	}
+	blktap_grant_unmap(queue, &back);
+	blktap_backlog_no_room(queue, &back, &copied);
+	list_for_each_entry_safe(slot, next, &copied, node)
+		if (slot->status != BLKIF_RSP_OKAY)
+			list_move_tail(&slot->node, &queue->done);
+	list_splice_tail(&copied, slots);
+	if (!list_empty(&queue->done))
+		blktap_orphan_kick(queue);
+}
