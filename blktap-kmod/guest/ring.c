@@ -30,6 +30,31 @@ static irqreturn_t on_guest_event(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
+/*
+ * Maps the pages of a ring side by side. xenbus forgets what it has mapped behind a
+ * page that cannot be mapped, and a guest could make it do so until Xen had no room
+ * for anybody. But what is mapped can be mapped once more, whatever the guest does
+ * about its grant meanwhile; so each page is mapped by itself first.
+ */
+static int map_ring(struct xenbus_device *xenbus, grant_ref_t *refs, unsigned int pages,
+		    void **mapped)
+{
+	void *held[BLKIF_RING_PAGES_MAX];
+	unsigned int n;
+	int err = 0;
+
+	for (n = 0; n < pages; n++) {
+		err = xenbus_map_ring_valloc(xenbus, &refs[n], 1, &held[n]);
+		if (err)
+			break;
+	}
+	if (!err)
+		err = xenbus_map_ring_valloc(xenbus, refs, pages, mapped);
+	while (n--)
+		xenbus_unmap_ring_vfree(xenbus, held[n]);
+	return err;
+}
+
 int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned int pages,
 			 evtchn_port_t port, const struct blkif_abi *abi)
 {
@@ -39,7 +64,7 @@ int blktap_guest_connect(struct blktap_queue *queue, grant_ref_t *refs, unsigned
 	void *mapped;
 	int err;
 
-	err = xenbus_map_ring_valloc(xenbus, refs, pages, &mapped);
+	err = map_ring(xenbus, refs, pages, &mapped);
 	if (err)
 		return err;
 	sring = mapped;

@@ -191,6 +191,22 @@ TEST_P(BadKeys, AreRefusedAndMayBeMended)
     close(frontend);
 }
 
+// What was mapped of it is given back: the case looks at Xen's list of what is mapped.
+TEST_F(BadVictim, HasARingOfWhichOnePageIsNothing)
+{
+    for (const char* missing : {"ring-ref0", "ring-ref1", "ring-ref3"}) {
+        Frontend frontend(disk->vbd(), Shape{.order = 2});
+        auto keys = frontend.keys();
+        for (auto& [key, value] : keys)
+            if (key == missing)
+                value = "2147483632";
+        frontend.announce(keys);
+        expect_end_of(*disk);
+        close(frontend);
+        disk->vbd().forget_frontend_keys();
+    }
+}
+
 TEST_F(BadRing, GoesToInitialisedWithoutAnyKeys)
 {
     Disk disk({.sectors = 1024});

@@ -22,6 +22,8 @@ struct Settings {
     std::string directory = "/srv"; // for image files
     std::string slow_device = "";           // each of whose requests takes about a second
     std::string failing_device = "";        // the same, and then fails
+    std::uint64_t seed = 1;         // of the rogue guest,
+    std::uint64_t requests = 20000; // and how many it puts
     bool harmful = false; // runs what is known to harm the host of this back end, too
 };
 extern Settings settings;

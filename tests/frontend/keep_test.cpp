@@ -3,64 +3,12 @@
 // A tapdisk that is gone leaves its requests to the next one. The guest hears of nothing, unless no
 // other comes in time.
 
-#include "tests/frontend/bad_tapdisk.hpp"
 #include "tests/frontend/delegation.hpp"
-
-#include <system_error>
+#include "tests/frontend/keep.hpp"
 
 using namespace std::chrono_literals;
 
 namespace {
-
-class Keep : public BadTapdisk {
-protected:
-    static constexpr std::uint32_t kKeepMs = 20'000;
-
-    void SetUp() override
-    {
-        seat.emplace(vbd.node(), keeping());
-        BadTapdisk::SetUp();
-    }
-    static blktap_attach keeping(std::uint32_t ms = kKeepMs)
-    {
-        blktap_attach attach = attach_to(Seat::kSectors);
-        attach.keep_ms = ms;
-        attach.image_id[0] = 4711;
-        return attach;
-    }
-    void lose_tapdisk() { seat.reset(); }
-    void next_tapdisk() { seat.emplace(vbd.node(), keeping()); }
-
-    void put(std::uint8_t operation, std::uint64_t sector, std::size_t page = 0)
-    {
-        frontend.put(request(operation, sector, pages, page, 1));
-    }
-    std::int16_t status()
-    {
-        const auto response = frontend.wait();
-        return response ? response->status : std::int16_t{-100};
-    }
-    // The next announced request, which has to be at this sector.
-    blktap_req expect_announced(std::uint64_t sector, bool replayed)
-    {
-        const auto req = seat->next();
-        if (!req)
-            throw std::runtime_error("nothing is announced");
-        EXPECT_EQ(req->sector, sector);
-        EXPECT_EQ((req->flags & BLKTAP_REQ_REPLAYED) != 0, replayed) << "sector " << sector;
-        return *req;
-    }
-    int refusal(const blktap_attach& attach)
-    {
-        try {
-            Seat(vbd.node(), attach);
-            return 0;
-        } catch (const std::system_error& error) {
-            return error.code().value();
-        }
-    }
-    std::uint64_t count(const char* what) { return vbd.counters().at(what); }
-};
 
 TEST_F(Keep, TheNextOneGetsWhatTheLastHadInItsOrderAndFirst)
 {
@@ -222,27 +170,6 @@ TEST_F(Keep, WhoOnlyAttachesGivesNoMoreTime)
         lose_tapdisk();
     }
     EXPECT_TRUE(frontend.wait(1000ms)) << "each of them has given the guest more time";
-}
-
-TEST_F(Keep, ARequestThatEndsEachTapdiskFailsAlone)
-{
-    put(BLKIF_OP_READ, 8, 1);
-    frontend.push();
-    expect_announced(8, false);
-    for (int deaths = 1; deaths < 3; deaths++) {
-        lose_tapdisk();
-        EXPECT_FALSE(frontend.wait(200ms));
-        next_tapdisk();
-        expect_announced(8, true);
-    }
-    put(BLKIF_OP_READ, 16, 2);
-    frontend.push();
-    expect_announced(16, false);
-    lose_tapdisk();
-    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
-    next_tapdisk();
-    seat->answer(expect_announced(16, true));
-    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
 }
 
 TEST_F(Keep, AFrontendThatLeavesIsNotKeptWaiting)

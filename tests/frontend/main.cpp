@@ -5,7 +5,7 @@
 //
 //   frontend_test [--backend=blktap|grants|blkback|qdisk] [--tapdisk=installed|memory]
 //                 [--directory=DIR] [--slow-device=DEVICE] [--failing-device=DEVICE] [--harmful]
-//                 [GoogleTest options]
+//                 [--seed=N] [--requests=N] [GoogleTest options]
 //
 // One line per case, and at the end FRONTEND-TESTS-PASSED and their number: only that line means
 // success. Skipped and deviating cases are counted apart.
@@ -96,6 +96,10 @@ bool take_option(std::string_view argument)
         settings.slow_device = argument.substr(argument.find('=') + 1);
     else if (argument.starts_with("--failing-device="))
         settings.failing_device = argument.substr(argument.find('=') + 1);
+    else if (argument.starts_with("--seed="))
+        settings.seed = std::strtoull(&argument[sizeof("--seed=") - 1], nullptr, 10);
+    else if (argument.starts_with("--requests="))
+        settings.requests = std::strtoull(&argument[sizeof("--requests=") - 1], nullptr, 10);
     else if (argument.starts_with("--directory="))
         settings.directory = argument.substr(argument.find('=') + 1);
     else
