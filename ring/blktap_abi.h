@@ -231,7 +231,15 @@ struct blktap_attach {
  * something or BLKTAP_IOC_WAKE, and may return without any request.
  */
 #define BLKTAP_RUN_WAIT   (1u << 2)
-#define BLKTAP_RUN_KNOWN  (BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD | BLKTAP_RUN_WAIT)
+
+/*
+ * What the guest was told to be written may be lost: a sync has failed that is the answer to no
+ * request. To a guest that is connected it counts as a flush that failed: what it writes fails,
+ * too, until its frontend has connected anew and another tapdisk serves it.
+ */
+#define BLKTAP_RUN_UNSYNCED (1u << 3)
+#define BLKTAP_RUN_KNOWN \
+	(BLKTAP_RUN_ARM | BLKTAP_RUN_HOLD | BLKTAP_RUN_WAIT | BLKTAP_RUN_UNSYNCED)
 
 /*
  * Ends the sleep of BLKTAP_RUN_WAIT, now or the next one, and makes poll() say readable until the

@@ -40,6 +40,7 @@ struct blktap_vbd {
 	unsigned long keep_by;           /* jiffies: until when; 0: nobody is missing  */
 	struct delayed_work keep_work;   /* of successor.c                             */
 	u64 image_id[2];                 /* as tapdisk has said                        */
+	struct blktap_slot *tried;       /* see backlog.c; NULL: none                  */
 	bool writes_fail;                /* the frontend knows of a flush that failed  */
 	u64 unsynced;                    /* generation of the tapdisk that could not; 0: none */
 	u32 disk_flags;
@@ -66,6 +67,12 @@ static inline bool blktap_vbd_refuses(const struct blktap_vbd *vbd,
 				      const struct blkif_request *request)
 {
 	return READ_ONCE(vbd->writes_fail) && blkif_op_writes(request->op);
+}
+
+/* The tapdisk that is attached cannot sync: no frontend may write through it. */
+static inline void blktap_vbd_distrust(struct blktap_vbd *vbd)
+{
+	WRITE_ONCE(vbd->unsynced, READ_ONCE(vbd->generation));
 }
 
 #define blktap_for_each_queue(vbd, queue) \

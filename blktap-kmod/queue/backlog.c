@@ -16,6 +16,9 @@
  * room. Only if there is no page for its data either it waits, until something
  * has been unmapped or given back. Such are tried one by one, for together they
  * might keep each other from what each needs.
+ *
+ * What has been in the hands of two tapdisks that are gone is tried one by one, too,
+ * over all queues: if it is the end of a third it fails, and nothing else with it.
  */
 #include <linux/ratelimit.h>
 
@@ -30,21 +33,45 @@
 #include "queue/orphan.h"
 #include "queue/queue.h"
 
-bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken)
-{
-	if (list_empty(&queue->backlog))
-		return false;
-	if (queue->short_of_room)
-		list_move(queue->backlog.next, taken);
-	else
-		list_splice_init(&queue->backlog, taken);
-	queue->short_of_room = !list_empty(&queue->backlog);
-	queue->guest.starved = false;
-	return true;
-}
-
 /* So many tapdisks did not live to answer a request: no other is offered it. */
 #define LOSSES_MAX 3
+
+/* The next loss would be the last. */
+static bool is_suspect(const struct blktap_slot *slot)
+{
+	return slot->losses >= LOSSES_MAX - 1;
+}
+
+/* Of all queues, one suspect is tried at a time: so no other fails for what that one does. */
+static bool may_be_tried(struct blktap_vbd *vbd, struct blktap_slot *slot)
+{
+	struct blktap_slot *before = cmpxchg(&vbd->tried, NULL, slot);
+
+	return !before || before == slot;
+}
+
+void blktap_backlog_acquit(struct blktap_vbd *vbd, struct blktap_slot *slot)
+{
+	if (unlikely(slot->losses))
+		cmpxchg(&vbd->tried, slot, NULL);
+}
+
+bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken)
+{
+	struct blktap_slot *slot;
+
+	if (list_empty(&queue->backlog))
+		return false;
+	do {
+		slot = list_first_entry(&queue->backlog, struct blktap_slot, node);
+		if (is_suspect(slot) && !may_be_tried(queue->vbd, slot))
+			break;
+		list_move_tail(&slot->node, taken);
+	} while (!list_empty(&queue->backlog) && !queue->one_by_one && !is_suspect(slot));
+	queue->one_by_one = !list_empty(&queue->backlog);
+	queue->guest.starved = list_empty(taken);
+	return true;
+}
 
 void blktap_backlog_set_aside(struct blktap_queue *queue, struct blktap_slot *slot)
 {
@@ -95,7 +122,7 @@ void blktap_backlog_refuse(struct blktap_queue *queue)
 		slot->status = blkif_status(slot->request.op, -EIO);
 		blktap_queue_answer(queue, slot);
 	}
-	queue->short_of_room = false;
+	queue->one_by_one = false;
 	blktap_guest_publish(queue);
 }
 
@@ -148,7 +175,7 @@ void blktap_backlog_no_room(struct blktap_queue *queue, struct list_head *slots,
 	list_for_each_entry(slot, slots, node)
 		blktap_count(queue->vbd, requests_deferred, 1);
 	list_splice_init(slots, &queue->backlog);
-	queue->short_of_room = true;
+	queue->one_by_one = true;
 	/* Whoever unmaps some tries again, and so does the orphans' worker. */
 	queue->guest.starved = true;
 	blktap_orphan_kick(queue);

@@ -7,9 +7,13 @@
 
 struct blktap_queue;
 struct blktap_slot;
+struct blktap_vbd;
 struct list_head;
 
-/* Moves those that wait, if any, to `taken`, for another try. queue.lock is held. */
+/*
+ * Moves those that wait and may be tried now to `taken`. False if none waits: then
+ * what is on the guest's ring may be taken. queue.lock is held.
+ */
 bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken);
 
 /*
@@ -25,6 +29,9 @@ void blktap_backlog_no_room(struct blktap_queue *queue, struct list_head *slots,
  * stay in the list that can be copied. queue.lock is held, in tapdisk's doorbell.
  */
 void blktap_backlog_take_back(struct blktap_queue *queue, struct list_head *slots);
+
+/* The request is about to be answered: another may be tried by itself. Any context. */
+void blktap_backlog_acquit(struct blktap_vbd *vbd, struct blktap_slot *slot);
 
 /* A request that nobody serves now fails, or waits for the next tapdisk. */
 void blktap_backlog_set_aside(struct blktap_queue *queue, struct blktap_slot *slot);

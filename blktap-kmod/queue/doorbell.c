@@ -70,6 +70,10 @@ static int run_once(struct blktap_queue *queue, struct file *file, unsigned int 
 	queue->locked_mm = mm;
 	blktap_count(queue->vbd, runs, 1);
 	blktap_successor_serves(queue->vbd);
+	if ((flags & BLKTAP_RUN_UNSYNCED) && queue->guest.sring) {
+		blktap_vbd_distrust(queue->vbd);
+		blktap_queue_stop_writes(queue);
+	}
 	/* run_watched(): before the guest has its answers, and is about to ask again. */
 	if ((flags & BLKTAP_RUN_WAIT) && !(flags & BLKTAP_RUN_ARM))
 		blktap_guest_disarm(queue);

@@ -85,7 +85,7 @@ void blktap_orphan_work(struct work_struct *work)
 	if (!queue->owner && queue->taking && !queue->keeps) {
 		refuse_requests(queue);
 		again = blktap_guest_arm(queue);
-	} else if (queue->owner && (queue->in_use < before || queue->short_of_room)) {
+	} else if (queue->owner && (queue->in_use < before || queue->one_by_one)) {
 		/* A request may wait for the slots just freed, or for room made by others. */
 		blktap_queue_knock(queue);
 	}

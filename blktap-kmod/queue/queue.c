@@ -114,8 +114,7 @@ void blktap_queue_leave(struct blktap_queue *queue)
 		blktap_xenbus_kick(queue->vbd);
 }
 
-/* The guest is about to be told that a flush has failed, and Linux never asks for another. */
-static void stop_writes(struct blktap_queue *queue)
+void blktap_queue_stop_writes(struct blktap_queue *queue)
 {
 	struct blktap_vbd *vbd = queue->vbd;
 
@@ -132,7 +131,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	struct blktap_vbd *vbd = queue->vbd;
 
 	if (slot->status == BLKIF_RSP_SYNC_ERROR)
-		stop_writes(queue);
+		blktap_queue_stop_writes(queue);
 	else if (slot->status == BLKIF_RSP_OKAY && blktap_vbd_refuses(vbd, &slot->request))
 		slot->status = blkif_status(slot->request.op, -EIO);
 	if (slot->status == BLKIF_RSP_OKAY)
@@ -141,6 +140,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	trace_blktap_answer(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			    slot->request.sector, slot->request.bytes, slot->status);
 	blktap_copy_forget(queue, slot);
+	blktap_backlog_acquit(vbd, slot);
 	queue->barriers -= slot->request.op == BLKIF_OP_WRITE_BARRIER;
 	if (queue->states[slot->index].owed) {
 		queue->states[slot->index].owner = SLOT_LIMBO;
@@ -201,7 +201,7 @@ static void finish_done(struct blktap_queue *queue)
 
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || queue->short_of_room ||
+	return !list_empty(&queue->done) || queue->one_by_one ||
 		blktap_persistent_waits(queue) ||
 		(queue->submitted && (!queue->owner || queue->zombie));
 }
@@ -302,7 +302,8 @@ int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)
 		queue->guest.starved = true;
 		return 0;
 	}
-	n = blktap_backlog_take(queue, &taken) ? 1 : blktap_guest_take(queue, &taken);
+	n = blktap_backlog_take(queue, &taken) ? !list_empty(&taken) :
+						 blktap_guest_take(queue, &taken);
 	if (n > 0) {
 		blktap_copy_in(queue, &taken);
 		blktap_grant_map(queue, &taken, &deferred);

@@ -119,7 +119,7 @@ struct blktap_queue {
 	struct list_head waiting;        /* a barrier, and what came with it, until
 					    !blktap_queue_barrier_waits()              */
 	struct list_head backlog;        /* taken, with nothing mapped: backlog.c      */
-	bool short_of_room;              /* that is why some of them wait              */
+	bool one_by_one;                 /* some of them: each is tried by itself      */
 	bool keeps;                      /* without a tapdisk requests wait for the next */
 	unsigned int in_use;             /* slots; and one while persistent grants leave */
 	unsigned int offered;            /* of these: tapdisk owns them                */
@@ -211,6 +211,9 @@ bool blktap_queue_waits(const struct blktap_queue *queue);
  * end tapdisk does not hear: the module's own, and what tapdisk may yet submit.
  */
 bool blktap_queue_barrier_waits(const struct blktap_queue *queue);
+
+/* The guest is about to be told that a flush has failed, and Linux never asks for another. */
+void blktap_queue_stop_writes(struct blktap_queue *queue);
 
 /*
  * Answers the guest and frees the slot, which is in some list and has no page

@@ -190,7 +190,7 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 	}
 	slot->status = blkif_status(slot->request.op, cmd->result);
 	if (slot->status == BLKIF_RSP_SYNC_ERROR)
-		WRITE_ONCE(vbd->unsynced, READ_ONCE(vbd->generation));
+		blktap_vbd_distrust(vbd);
 	list_add_tail(&slot->node, &queue->done);
 }
 

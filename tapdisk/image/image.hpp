@@ -144,6 +144,10 @@ class OpenImage {
   // end, when no view is used any more: who opens the store next may be another host.
   virtual Result<void> settle() = 0;
 
+  // Whether something that was written through this host's page cache before it was opened could
+  // not be synced. The kernel says so once, so nobody will hear of it again.
+  virtual bool unsynced() const noexcept { return false; }
+
   // What of the disk needs nobody who understands the format. As of now: the image may grow.
   virtual std::vector<Extent> extents() const = 0;
 

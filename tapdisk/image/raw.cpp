@@ -122,10 +122,12 @@ class RawImage final : public Image, private IoClient, private DiscardClient,
 
 class RawFile final : public OpenImage {
  public:
-  RawFile(Fd file, bool needs_claim, const std::string& path, const ImageInfo& info)
-      : file_(std::move(file)), needs_claim_(needs_claim), path_(path), info_(info) {}
+  RawFile(Fd file, bool needs_claim, const std::string& path, const ImageInfo& info, bool unsynced)
+      : file_(std::move(file)), needs_claim_(needs_claim), path_(path), info_(info),
+        unsynced_(unsynced) {}
 
   const ImageInfo& info() const noexcept override { return info_; }
+  bool unsynced() const noexcept override { return unsynced_; }
 
   dev_t device() const noexcept override {
     struct stat status {};
@@ -195,6 +197,7 @@ class RawFile final : public OpenImage {
   bool has_warned_ = false;
   std::string path_;
   ImageInfo info_;
+  bool unsynced_;
   mutable SyncError sync_error_;
   mutable RangeLock ranges_;
 };
@@ -202,12 +205,14 @@ class RawFile final : public OpenImage {
 // What this host has in its cache of the image. With direct I/O each request would have to be kept
 // in step with it; somebody, such as udev, has most often looked at a device's beginning. Without,
 // the guest would read it, though another host may have written to the storage since; what is not
-// written back yet cannot be dropped.
-void drop_cache(int fd, const std::string& path, bool direct) {
-  if (const int error = direct ? 0 : -sync_all(fd); error)
+// written back yet cannot be dropped. Gives whether there is nothing that could not be.
+bool drop_cache(int fd, const std::string& path, bool direct) {
+  const int error = direct ? 0 : -sync_all(fd);
+  if (error)
     log::warning("{}: what this host has written to it before could not be synced: {}", path,
                  std::generic_category().message(error));
   ::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  return !error;
 }
 
 constexpr int kClaimAttempts = 5;
@@ -302,11 +307,12 @@ Result<std::unique_ptr<OpenImage>> open_raw_image(const ImageOptions& options) {
   const Result<std::string> identity = identify(file->fd.get(), options.path);
   if (!identity) return identity.error();
   info->id = number_of(*identity);
-  if (file->is_block || !info->direct) drop_cache(file->fd.get(), options.path, info->direct);
+  const bool synced = (!file->is_block && info->direct) ||
+                      drop_cache(file->fd.get(), options.path, info->direct);
   if (options.discard && !options.read_only)
     info->discard = find_discard(file->fd.get(), *info);
   return std::make_unique<RawFile>(std::move(file->fd), file->is_block && !file->claimed,
-                                   options.path, *info);
+                                   options.path, *info, !synced);
 }
 
 }  // namespace tapdisk

@@ -31,6 +31,10 @@
 namespace tapdisk {
 namespace {
 
+// Seconds between the tries of a disk to be served again.
+constexpr unsigned kRetryPause = 1;
+constexpr unsigned kIdleRetryPause = 5;
+
 // The unit starts another one after kRunFailed, kLeft and kMissed, and after a signal.
 enum ExitCode { kDone = 0, kStartFailed = 1, kUsage = 2, kRunFailed = 3, kLeft = 4, kMissed = 5 };
 
@@ -128,14 +132,27 @@ void publish_process(const std::string& backend) {
   if (!written) log::info("{}/tapdisk-pid is not written: {}", backend, written.error().what);
 }
 
-// Whether a guest waits for a tapdisk of this vbd: then another try is better than an error.
-bool is_missed(const std::string& vbd) {
-  const std::string left = first_line(class_attribute(vbd, "keep_left_ms"));
-  return !left.empty() && left != "0";
+// Whether the disk was attached before, as the hotplug program says at its end: then nobody hears
+// of an error, and a guest may come or wait, so that another try is better. But without the module
+// the ring of one that is gone cannot be taken over.
+bool is_missed(const Options& options) {
+  if (options.backend.empty() || options.attach.grants) return false;
+  const Result<Store> store = Store::open();
+  return store && store->read(options.backend + "/hotplug-status") == "connected";
 }
 
 bool is_connected(const std::string& vbd) {
   return first_line(class_attribute(vbd, "state")) == "connected";
+}
+
+// Whether the disk is still to be served: whoever ends it takes its record away first.
+bool is_wanted(const Options& options) {
+  return !options.record.empty() && !options.attach.grants &&
+         ::access(options.record.c_str(), F_OK) == 0;
+}
+
+void tell_unsynced(QueueThreads& queues) {
+  if (const Result<void> told = queues.tell_unsynced(); !told) log::error("{}", told.error().what);
 }
 
 // Whether a guest that is there now will be served by another tapdisk if this one leaves.
@@ -159,8 +176,13 @@ void beat(QueueThreads& queues) {
              *queue);
 }
 
+// The next try comes at once when this one ends: sooner where a guest waits.
 int failed_to_start(const Options& options, const Error& error) {
-  return failed(is_missed(options.attach.vbd) ? kMissed : kStartFailed, error);
+  const bool missed = is_missed(options);
+  const int code = failed(missed ? kMissed : kStartFailed, error);
+  const std::string left = first_line(class_attribute(options.attach.vbd, "keep_left_ms"));
+  if (missed) ::sleep(left.empty() || left == "0" ? kIdleRetryPause : kRetryPause);
+  return code;
 }
 
 int serve(const Options& options) {
@@ -179,6 +201,7 @@ int serve(const Options& options) {
                                     options.path == DataPath::kMix});
   if (!opened) return failed_to_start(options, opened.error());
   QueueThreads& queues = **opened;
+  if ((*image)->unsynced()) tell_unsynced(queues);
   const Result<bool> delegated = delegate(options, **image, queues, 0);
   if (!delegated) return failed_to_start(options, delegated.error());
   std::uint64_t known = disk.sectors;
@@ -209,6 +232,7 @@ int serve(const Options& options) {
   const Result<bool> gone = queues.serve();
   // Before this process ends, for which the toolstack waits: then another host may open the image.
   const Result<void> settled = (*image)->settle();
+  if (!settled && gone && !*gone) tell_unsynced(queues);
   if (!gone) {
     if (!settled) log::error("{}", settled.error().what);
     return failed(kRunFailed, gone.error());
@@ -218,7 +242,7 @@ int serve(const Options& options) {
   if (!settled) return failed(kRunFailed, settled.error());
   notify::stopping("done");
   log::info("{} done", options.attach.vbd);
-  return !*gone && options.attach.keep_ms && is_connected(options.attach.vbd) ? kLeft : kDone;
+  return *gone || !is_wanted(options) ? kDone : kLeft;
 }
 
 int run(std::vector<std::string> arguments) {

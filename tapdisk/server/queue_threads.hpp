@@ -82,12 +82,13 @@ class QueueThread {
   std::promise<Failed> go_;  // nothing: leave
   std::uint64_t seen_turns_ = 0;
 
-  // Destroyed from the last to the first, after a failure with I/O in flight: first of all the vbd
-  // gets its queue back; the image may be working on the server's operations.
-  std::unique_ptr<Engine> engine_;
-  std::optional<Server> server_;
-  std::unique_ptr<Image> image_;
+  // Destroyed from the last to the first, after a failure with I/O in flight. The vbd gets its
+  // queue back when that has ended, for then the next tapdisk is let in; the image may be working
+  // on the server's operations.
   std::unique_ptr<Source> source_;
+  std::optional<Server> server_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Image> image_;
   std::thread thread_;
 };
 
@@ -104,6 +105,10 @@ class QueueThreads {
   Result<void> tell_size(std::uint64_t sectors) noexcept {
     return threads_.front()->source().tell_size(sectors);
   }
+
+  // Lets what a connected guest writes fail, for what it takes for written may be lost. While no
+  // queue serves.
+  Result<void> tell_unsynced() noexcept { return threads_.front()->source().tell_unsynced(); }
 
   // Lets the module serve by itself, on all queues, what the image's extents are now, from sector
   // `from` on: what lies before it has been delegated. After an error it serves nothing by itself.

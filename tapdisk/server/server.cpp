@@ -67,7 +67,7 @@ void Server::turn() {
 
 // Much ends as soon as it is begun: only what does not is worth watching the source for.
 void Server::turn_engine(bool more) {
-  if (engine_.turn(0) || more) return;
+  if (asleep([&] { return engine_.turn(0); }) || more) return;
   // The ring may have taken the wake-up that came with it. From here on none does.
   if (!draining_ && stop_asked_.load(std::memory_order_acquire)) return;
   watch_source();
@@ -76,9 +76,8 @@ void Server::turn_engine(bool more) {
 
 void Server::ring() {
   news_ = false;
-  const Result<SourceState> state =
-      draining_ ? source_.ring(Ring::kHold) : is_busy() ? source_.ring(Ring::kTake)
-      : asleep([&] { return source_.ring(Ring::kWait); });
+  const Ring how = draining_ ? Ring::kHold : is_busy() ? Ring::kTake : Ring::kWait;
+  const Result<SourceState> state = asleep([&] { return source_.ring(how); });
   if (!state) return fail(state.error());
   if (*state == SourceState::kGone) {
     gone_ = true;

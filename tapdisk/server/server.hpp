@@ -60,8 +60,8 @@ class Server final : private ImageClient, private IoClient {
   // Any thread.
   void stop() noexcept;
 
-  // Whether it waits, in the kernel, for others to go on; if not, it takes turns or hangs.
-  // Any thread.
+  // Whether it is where it may have to wait for others, in the engine or the source; storage that
+  // stalls may hold up any system call. If not, it takes turns or hangs. Any thread.
   bool sleeps() const noexcept { return sleeps_.load(std::memory_order_relaxed); }
 
   const ServerCounters& counters() const noexcept { return counters_; }

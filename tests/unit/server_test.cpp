@@ -116,6 +116,18 @@ TEST_P(ServerTest, AGuestReadsWhatItWrote) {
   EXPECT_EQ(server->counters().bytes_written.get(), 4096u);
 }
 
+TEST_P(ServerTest, ItSleepsOnlyWhereItMayHaveToWait) {
+  guest.wishes = {{BLKTAP_OP_WRITE, 8, kPage}, {BLKTAP_OP_READ, 8, kPage}};
+  unsigned awake = 0, asleep = 0;
+  source.at_next = [&] { awake += !server->sleeps(); };
+  guest.prepare = [&](Slot, const Wish&) { asleep += server->sleeps(); };  // in the doorbell
+  EXPECT_TRUE(server->sleeps());
+  EXPECT_TRUE(server->run());
+  EXPECT_TRUE(server->sleeps());
+  EXPECT_GE(awake, 2u);
+  EXPECT_EQ(asleep, 2u);
+}
+
 // The module moves the data of reads and writes; all else is done here.
 TEST_P(ServerTest, WhatIsSubmittableIsSubmitted) {
   module.submits = true;
