@@ -84,34 +84,57 @@ static void narrow_offers(const struct blktap_vbd *vbd, struct blktap_attach *at
 	attach->disk_flags = (attach->disk_flags & ~OFFERS) | (vbd->disk_flags & OFFERS);
 }
 
-/* What the toolstack says about the disk prevails. What it says of offers is in time until then. */
-static int limit_flags(const struct blktap_vbd *vbd, struct blktap_attach *attach, bool agreed)
+static int read_wishes(const char *node, struct blktap_wishes *wishes)
 {
-	const char *node = vbd->xenbus->nodename;
 	char *mode = xenbus_read(XBT_NIL, node, "mode", NULL);
 
 	if (IS_ERR(mode))
 		return PTR_ERR(mode);
-	if (!strchr(mode, 'w'))
-		attach->disk_flags |= BLKTAP_DISK_READ_ONLY;
+	wishes->read_only = !strchr(mode, 'w');
 	kfree(mode);
-	if (agreed)
-		return 0;
-	if ((attach->disk_flags & BLKTAP_DISK_READ_ONLY) ||
-	    !xenbus_read_unsigned(node, "discard-enable", 1))
-		attach->disk_flags &= ~(BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE);
-	if (!READ_ONCE(blktap_max_persistent))
-		attach->disk_flags &= ~BLKTAP_DISK_PERSISTENT;
+	wishes->discard = xenbus_read_unsigned(node, "discard-enable", 1);
 	return 0;
 }
 
-int blktap_attach_agree(const struct blktap_vbd *vbd, struct blktap_attach *attach)
+int blktap_attach_ask(struct blktap_vbd *vbd, struct blktap_wishes *wishes)
+{
+	struct xenbus_device *xenbus;
+	int err;
+
+	mutex_lock(&vbd->lock);
+	xenbus = vbd->xenbus;
+	if (xenbus)
+		get_device(&xenbus->dev);
+	mutex_unlock(&vbd->lock);
+	if (!xenbus)
+		return -ENODEV;
+	err = read_wishes(xenbus->nodename, wishes);
+	put_device(&xenbus->dev);
+	return err;
+}
+
+/* What the toolstack says about the disk prevails. What it says of offers is in time until then. */
+static void limit_flags(struct blktap_attach *attach, const struct blktap_wishes *wishes,
+			bool agreed)
+{
+	if (wishes->read_only)
+		attach->disk_flags |= BLKTAP_DISK_READ_ONLY;
+	if (agreed)
+		return;
+	if ((attach->disk_flags & BLKTAP_DISK_READ_ONLY) || !wishes->discard)
+		attach->disk_flags &= ~(BLKTAP_DISK_DISCARD | BLKTAP_DISK_SECURE);
+	if (!READ_ONCE(blktap_max_persistent))
+		attach->disk_flags &= ~BLKTAP_DISK_PERSISTENT;
+}
+
+int blktap_attach_agree(const struct blktap_vbd *vbd, struct blktap_attach *attach,
+			const struct blktap_wishes *wishes)
 {
 	bool agreed = attach->queue || vbd->state == BLKTAP_CONNECTED;
-	int err = limit_flags(vbd, attach, agreed);
 
-	if (err || !agreed)
-		return err;
+	limit_flags(attach, wishes, agreed);
+	if (!agreed)
+		return 0;
 	if (!is_same_disk(vbd, attach))
 		return -ESTALE;
 	narrow_offers(vbd, attach);

@@ -111,7 +111,7 @@ static bool other_queues_are_free(const struct blktap_vbd *vbd)
 
 /* Both locks are held, and the vbd is not removed. */
 static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, struct file *file,
-			 struct blktap_attach *attach)
+			 struct blktap_attach *attach, const struct blktap_wishes *wishes)
 {
 	int err;
 
@@ -120,7 +120,7 @@ static int attach_locked(struct blktap_vbd *vbd, struct blktap_queue *queue, str
 		return -EBUSY;
 	if (queue->index && vbd->tapdisk != task_tgid(current))
 		return -EPERM;
-	err = blktap_attach_agree(vbd, attach);
+	err = blktap_attach_agree(vbd, attach, wishes);
 	if (err)
 		return err;
 	if (blktap_backlog_is_fencing(queue))
@@ -155,6 +155,7 @@ static long ioctl_attach(struct seat *seat, struct file *file, void __user *argu
 {
 	struct blktap_vbd *vbd = seat->vbd;
 	struct blktap_attach attach;
+	struct blktap_wishes wishes;
 	struct blktap_queue *queue;
 	bool connected;
 	u64 before;
@@ -168,6 +169,9 @@ static long ioctl_attach(struct seat *seat, struct file *file, void __user *argu
 	if (attach.queue >= vbd->nr_queues)
 		return -EINVAL;
 	queue = &vbd->queues[array_index_nospec(attach.queue, vbd->nr_queues)];
+	err = blktap_attach_ask(vbd, &wishes);
+	if (err)
+		return err;
 
 	mutex_lock(&vbd->lock);
 	connected = vbd->state == BLKTAP_CONNECTED;
@@ -179,7 +183,7 @@ static long ioctl_attach(struct seat *seat, struct file *file, void __user *argu
 	if (err)
 		goto unlock;
 	mutex_lock(&queue->lock);
-	err = seat->queue ? -EBUSY : attach_locked(vbd, queue, file, &attach);
+	err = seat->queue ? -EBUSY : attach_locked(vbd, queue, file, &attach, &wishes);
 	mutex_unlock(&queue->lock);
 	if (!err) {
 		smp_store_release(&seat->queue, queue);

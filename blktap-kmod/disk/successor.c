@@ -21,24 +21,29 @@ bool blktap_successor_is_awaited(struct blktap_vbd *vbd)
 	if (!vbd->keep_ms || vbd->state != BLKTAP_CONNECTED || !vbd->xenbus || vbd->queues->gone)
 		return false;
 	/* 0 stands for none. */
-	if (!READ_ONCE(vbd->keep_by))
+	if (!blktap_successor_time_left(vbd))
 		WRITE_ONCE(vbd->keep_by, (jiffies + time) | 1);
 	mod_delayed_work(blktap_workqueue, &vbd->keep_work,
 			 msecs_to_jiffies(blktap_successor_time_left(vbd)));
 	return true;
 }
 
-/* The requests of all queues that nobody serves fail. vbd.lock is held. */
+/*
+ * The requests of all queues that nobody serves fail, but for those of a loss that is
+ * newer. Without vbd.lock: who has that may wait for xenstore, which may wait for
+ * these requests.
+ */
 static void give_up(struct blktap_vbd *vbd)
 {
 	struct blktap_queue *queue;
 	bool any = false;
 
-	WRITE_ONCE(vbd->keep_by, 0);
 	blktap_for_each_queue(vbd, queue) {
 		mutex_lock(&queue->lock);
-		any |= queue->keeps;
-		blktap_backlog_give_up(queue);
+		if (queue->keeps && !blktap_successor_time_left(vbd)) {
+			any = true;
+			blktap_backlog_give_up(queue);
+		}
 		mutex_unlock(&queue->lock);
 	}
 	if (any)
@@ -47,23 +52,19 @@ static void give_up(struct blktap_vbd *vbd)
 
 void blktap_successor_give_up(struct blktap_vbd *vbd)
 {
-	mutex_lock(&vbd->lock);
+	WRITE_ONCE(vbd->keep_by, 0);
 	give_up(vbd);
-	mutex_unlock(&vbd->lock);
 }
 
 void blktap_successor_work(struct work_struct *work)
 {
 	struct blktap_vbd *vbd = container_of(to_delayed_work(work), struct blktap_vbd, keep_work);
-	unsigned long by;
+	unsigned int left = blktap_successor_time_left(vbd);
 
-	mutex_lock(&vbd->lock);
-	by = READ_ONCE(vbd->keep_by);
-	if (by && time_before(jiffies, by))
-		queue_delayed_work(blktap_workqueue, &vbd->keep_work, by - jiffies);
-	else if (by)
+	if (left)
+		queue_delayed_work(blktap_workqueue, &vbd->keep_work, msecs_to_jiffies(left));
+	else
 		give_up(vbd);
-	mutex_unlock(&vbd->lock);
 }
 
 void blktap_successor_serves(struct blktap_vbd *vbd)
