@@ -46,15 +46,24 @@ case_guests_have_their_disks_until_the_host_is_off() {
     same "before the power is off" 2 "$(saw before-power-off)"
 }
 
-case_a_restart_is_another_process() {
+case_a_restart_and_a_signal_are_another_process() {
     host "$records"'disk=blktap-tapdisk@vbd-1-51712.service
         systemctl start $disk
         systemctl show --property=MainPID $disk
         systemctl restart $disk
         systemctl show --property=MainPID $disk
+        for signal in HUP TERM; do
+            before=$(systemctl show --property=MainPID $disk)
+            systemctl kill --kill-whom=main --signal=$signal $disk
+            until systemctl is-active --quiet $disk &&
+                [ "$(systemctl show --property=MainPID $disk)" != "$before" ]; do
+                sleep 0.1
+            done
+            systemctl show --property=MainPID $disk
+        done
         systemctl is-active $disk
         systemctl reboot'
-    same "processes" 2 "$(grep '^MainPID=[1-9]' "$t/said" | sort -u | wc -l)"
+    same "processes" 4 "$(grep '^MainPID=[1-9]' "$t/said" | sort -u | wc -l)"
     grep -qx active "$t/said" || die "$(cat "$t/said")"
     same "before the power is off" 1 "$(saw before-power-off)"
 }
@@ -62,6 +71,7 @@ case_a_restart_is_another_process() {
 case_the_script_can_end_one() {
     host "$records"'disk=blktap-tapdisk@vbd-1-51712.service
         systemctl start $disk
+        rm /run/blktap/vbd-1-51712.json
         systemctl kill --kill-whom=main --signal=TERM $disk
         until systemctl show --property=ActiveState $disk | grep -qx ActiveState=inactive; do
             sleep 0.1
