@@ -215,7 +215,7 @@ int serve(const Options& options) {
       stop,
       [&] { return (*image)->claim(); },
       [&] {
-        const Result<void> may = may_leave(options.attach);
+        Result<void> may = may_leave(options.attach);
         if (may) stop();
         return may;
       },
