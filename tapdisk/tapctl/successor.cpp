@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <utility>
 
 #include "base/syscall.hpp"
 
@@ -63,6 +64,7 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
 
   Clock::time_point gone{};
   Clock::time_point waited = Clock::now();  // the last time that somebody served or was waited for
+  pid_t seen = 0;                           // to serve, by an earlier look
   for (const auto asked = Clock::now();; std::this_thread::sleep_for(kLookPeriod)) {
     const Result<Service> now = look(places, vbd);
     if (!now) return now.error();
@@ -71,12 +73,12 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
     if (first && Clock::now() - asked > kLeaveTime)
       return plain_error(vbd, fmt::format("its tapdisk {} does not leave", before->pid), ETIMEDOUT);
     if (now->attached || now->keep_left_ms) waited = Clock::now();
-    if (first || now->keep_left_ms) continue;
-    if (now->attached)
-      return Succession{before->pid, now->pid,
+    // What one look sees was read one after the other, and may never have been so.
+    const pid_t serves = !first && now->attached && !now->keep_left_ms ? now->pid : 0;
+    if (serves && std::exchange(seen, serves) == serves)
+      return Succession{before->pid, serves,
                         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - gone)};
-    // The two were read one after the other.
-    if (Clock::now() - waited < kDoubt) continue;
+    if (first || now->attached || now->keep_left_ms || Clock::now() - waited < kDoubt) continue;
     return plain_error(vbd, fmt::format("no other tapdisk has come; journalctl -u "
                                         "blktap-tapdisk@{} says why", vbd), ETIMEDOUT);
   }

@@ -160,6 +160,8 @@ class UpgradeTest : public TapCtlTest {
 TEST_F(UpgradeTest, WaitsUntilAnotherServes) {
   leaves = [this] {
     ::usleep(50'000);
+    set(kVbd, "tapdisk_pid", "0");  // the attributes do not change all at once
+    ::usleep(20'000);
     set(kVbd, "keep_left_ms", "60000");
     set(kVbd, "attached", "0");
     ::usleep(100'000);
