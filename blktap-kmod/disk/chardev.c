@@ -60,6 +60,8 @@ static void detach_queue(struct blktap_vbd *vbd, struct blktap_queue *queue)
 	}
 	blktap_orphan_detach(queue, keeps);
 	mutex_unlock(&queue->lock);
+	if (keeps)
+		blktap_successor_expect(vbd);
 }
 
 /* The last reference to this open is gone, and with it every mapping made through it. */

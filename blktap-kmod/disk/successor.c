@@ -23,9 +23,13 @@ bool blktap_successor_is_awaited(struct blktap_vbd *vbd)
 	/* 0 stands for none. */
 	if (!blktap_successor_time_left(vbd))
 		WRITE_ONCE(vbd->keep_by, (jiffies + time) | 1);
+	return true;
+}
+
+void blktap_successor_expect(struct blktap_vbd *vbd)
+{
 	mod_delayed_work(blktap_workqueue, &vbd->keep_work,
 			 msecs_to_jiffies(blktap_successor_time_left(vbd)));
-	return true;
 }
 
 /*

@@ -14,6 +14,12 @@ struct work_struct;
  */
 bool blktap_successor_is_awaited(struct blktap_vbd *vbd);
 
+/*
+ * A queue keeps its requests from now on, which ends in time. Later than that, or the
+ * end might have come and not found it. vbd.lock is held, since the vbd was asked.
+ */
+void blktap_successor_expect(struct blktap_vbd *vbd);
+
 /* What waits for a successor waits no more. Process context. */
 void blktap_successor_give_up(struct blktap_vbd *vbd);
 

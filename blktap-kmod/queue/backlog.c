@@ -70,6 +70,9 @@ bool blktap_backlog_take(struct blktap_queue *queue, struct list_head *taken)
 	} while (!list_empty(&queue->backlog) && !queue->one_by_one && !is_suspect(slot));
 	queue->one_by_one = !list_empty(&queue->backlog);
 	queue->guest.starved = list_empty(taken);
+	/* It is another queue's request that is waited for, and that queue does not know us. */
+	if (list_empty(taken))
+		blktap_orphan_kick(queue);
 	return true;
 }
 

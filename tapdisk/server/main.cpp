@@ -176,13 +176,14 @@ void beat(QueueThreads& queues) {
              *queue);
 }
 
-// The next try comes at once when this one ends: sooner where a guest waits.
 int failed_to_start(const Options& options, const Error& error) {
-  const bool missed = is_missed(options);
-  const int code = failed(missed ? kMissed : kStartFailed, error);
-  const std::string left = first_line(class_attribute(options.attach.vbd, "keep_left_ms"));
-  if (missed) ::sleep(left.empty() || left == "0" ? kIdleRetryPause : kRetryPause);
-  return code;
+  return failed(is_missed(options) ? kMissed : kStartFailed, error);
+}
+
+// The unit starts the next try as soon as this one has ended: sooner where a guest waits.
+void pause_before_retry(const std::string& vbd) {
+  const std::string left = first_line(class_attribute(vbd, "keep_left_ms"));
+  ::sleep(left.empty() || left == "0" ? kIdleRetryPause : kRetryPause);
 }
 
 int serve(const Options& options) {
@@ -260,7 +261,9 @@ int run(std::vector<std::string> arguments) {
   std::signal(SIGPIPE, SIG_IGN);
   become_io_flusher();
   keep_threads_small();
-  return serve(options);
+  const int code = serve(options);
+  if (code == kMissed) pause_before_retry(options.attach.vbd);
+  return code;
 }
 
 }  // namespace

@@ -4,6 +4,9 @@
 
 #include "tests/frontend/keep.hpp"
 
+#include <optional>
+#include <utility>
+
 using namespace std::chrono_literals;
 
 namespace {
@@ -53,6 +56,43 @@ TEST_F(Keep, WhatWasLostWithItDoesNotFailWithIt)
     seat->answer(expect_announced(24, true));
     EXPECT_EQ(status(), BLKIF_RSP_OKAY);
     EXPECT_EQ(count("responses_error"), 1u);
+}
+
+// Of two queues each has one that might be it.
+TEST_F(Keep, WhatOneQueueTriesIsTriedByNoOther)
+{
+    ASSERT_GE(seat->attached().queues, 2u);
+    ASSERT_TRUE(frontend.close());
+    blktap_attach second = keeping();
+    second.queue = 1;
+    std::optional<Seat> other(std::in_place, vbd.node(), second);
+    ASSERT_TRUE(frontend.reopen(Shape{.abi = guest::Abi::native, .queues = 2}));
+    put(BLKIF_OP_READ, 8, 1);
+    frontend.push();
+    frontend.queue(1).put(request(BLKIF_OP_READ, 16, pages, 2, 1));
+    frontend.queue(1).push();
+    for (const bool replayed : {false, true}) {
+        expect_announced(8, replayed);
+        const auto req = other->next();
+        ASSERT_TRUE(req);
+        EXPECT_EQ(req->sector, 16u);
+        other.reset();
+        lose_tapdisk();
+        next_tapdisk();
+        other.emplace(vbd.node(), second);
+    }
+    const blktap_req first = expect_announced(8, true);
+    EXPECT_FALSE(other->next(300ms));
+    seat->answer(first);
+    EXPECT_EQ(status(), BLKIF_RSP_OKAY);
+    // Nobody but the module knows that it may be tried now.
+    const auto req = other->next();
+    ASSERT_TRUE(req);
+    EXPECT_EQ(req->sector, 16u);
+    other->answer(*req);
+    const auto response = frontend.queue(1).wait();
+    ASSERT_TRUE(response);
+    EXPECT_EQ(response->status, BLKIF_RSP_OKAY);
 }
 
 } // namespace
