@@ -69,15 +69,14 @@ int upgrade_all(const Places& places) {
   if (!vbds) return fail(vbds.error());
   int worst = kDone;
   for (const VbdView& view : *vbds) {
-    const auto attached = view.attributes.find("attached");
-    if (attached != view.attributes.end() && attached->second == "1")
+    if (number_of(view, "attached"))
       worst = std::max(worst, upgrade(places, view.name));
   }
   return worst;
 }
 
 int let_fail(const Places& places, const std::string& vbd) {
-  const Result<unsigned> kept = give_up(places, vbd);
+  const Result<unsigned long> kept = give_up(places, vbd);
   if (!kept) return fail(kept.error());
   return print(fmt::format("{}: {} requests fail, and all others until it has a tapdisk\n", vbd,
                            *kept));

@@ -13,6 +13,7 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <optional>
 #include <regex>
@@ -96,12 +97,12 @@ void add_without_module(const Places& places, std::vector<VbdView>& vbds) {
   }
 }
 
-long number(const std::map<std::string, std::string>& values, const char* name) {
-  const auto found = values.find(name);
-  return found == values.end() ? 0 : std::strtol(found->second.c_str(), nullptr, 10);
-}
-
 }  // namespace
+
+unsigned long number_of(const VbdView& vbd, const std::string& attribute) {
+  const auto found = vbd.attributes.find(attribute);
+  return found == vbd.attributes.end() ? 0 : std::strtoul(found->second.c_str(), nullptr, 10);
+}
 
 Result<std::vector<VbdView>> list_vbds(const Places& places) {
   std::error_code error;
@@ -115,8 +116,8 @@ Result<std::vector<VbdView>> list_vbds(const Places& places) {
   if (error && error != std::errc::no_such_file_or_directory)
     return system_error(places.class_directory, error.value());
   std::sort(vbds.begin(), vbds.end(), [](const VbdView& a, const VbdView& b) {
-    return std::pair{number(a.attributes, "domid"), number(a.attributes, "devid")} <
-           std::pair{number(b.attributes, "domid"), number(b.attributes, "devid")};
+    return std::pair{number_of(a, "domid"), number_of(a, "devid")} <
+           std::pair{number_of(b, "domid"), number_of(b, "devid")};
   });
   return vbds;
 }

@@ -25,6 +25,9 @@ struct VbdView {
   std::string image;                              // as its tapdisk was told
 };
 
+// An attribute that is a number; 0 if there is none.
+unsigned long number_of(const VbdView& vbd, const std::string& attribute);
+
 // In order of domain and device; without the module, those that do not need it.
 Result<std::vector<VbdView>> list_vbds(const Places& places);
 bool module_is_loaded(const Places& places);

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
@@ -27,21 +26,16 @@ constexpr std::chrono::milliseconds kDoubt{100};
 struct Service {
   bool attached = false;
   pid_t pid = 0;
-  unsigned keep_left_ms = 0;  // until requests fail; 0: one serves, or nobody waits
-  unsigned kept = 0;
+  unsigned long keep_left_ms = 0;  // until requests fail; 0: one serves, or nobody waits
+  unsigned long kept = 0;
 };
-
-unsigned number(const VbdView& view, const char* name) {
-  const auto found = view.attributes.find(name);
-  return found == view.attributes.end()
-             ? 0 : static_cast<unsigned>(std::strtoul(found->second.c_str(), nullptr, 10));
-}
 
 Result<Service> look(const Places& places, const std::string& vbd) {
   const Result<VbdView> view = find_vbd(places, vbd);
   if (!view) return view.error();
-  return Service{number(*view, "attached") != 0, static_cast<pid_t>(number(*view, "tapdisk_pid")),
-                 number(*view, "keep_left_ms"), number(*view, "kept")};
+  return Service{number_of(*view, "attached") != 0,
+                 static_cast<pid_t>(number_of(*view, "tapdisk_pid")),
+                 number_of(*view, "keep_left_ms"), number_of(*view, "kept")};
 }
 
 // Whether it said that it leaves.
@@ -84,7 +78,7 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
   }
 }
 
-Result<unsigned> give_up(const Places& places, const std::string& vbd) {
+Result<unsigned long> give_up(const Places& places, const std::string& vbd) {
   const Result<Service> now = look(places, vbd);
   if (!now) return now.error();
   if (!now->keep_left_ms) return plain_error(vbd, "nothing waits for a tapdisk", ESRCH);

@@ -25,6 +25,6 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
 
 // What waits for a tapdisk fails; gives how many requests that are, those on the guest's rings not
 // among them. Error: there is a tapdisk, or nothing waits for one.
-Result<unsigned> give_up(const Places& places, const std::string& vbd);
+Result<unsigned long> give_up(const Places& places, const std::string& vbd);
 
 }  // namespace tapdisk
