@@ -5,12 +5,10 @@
  * Each arrow has one writer, the module; tapdisk only asks:
  *
  *     FREE --take--> KERNEL --offer--> TAPDISK --answer--> KERNEL --free--> FREE
- *                                         \--revoke--------^ \--> LIMBO ----^
  *
- * The generation changes with every offer, so an answer that arrives late, for
- * an earlier use of the slot, is recognised. A slot that was revoked under a
- * tapdisk that lives on is not offered again before tapdisk has answered it
- * all the same: until then its I/O names the slot's pages.
+ * The generation changes with every offer, so an answer to an earlier use of the
+ * slot is recognised. Nothing is taken back from a tapdisk that lives: until it
+ * answers, its I/O names the slot's pages.
  */
 #ifndef RING_SLOT_H
 #define RING_SLOT_H
@@ -21,25 +19,22 @@ enum slot_owner {
 	SLOT_FREE = 0,
 	SLOT_KERNEL,
 	SLOT_TAPDISK,
-	SLOT_LIMBO,
 };
 
 struct slot_state {
 	__u32 generation;
 	__u8 owner; /* enum slot_owner                             */
-	bool owed;  /* tapdisk has not answered the latest offer   */
 	bool submittable; /* of this offer: BLKTAP_REQ_SUBMITTABLE */
 };
 
 enum cmd_verdict {
 	CMD_VALID = 0,
-	CMD_STALE,        /* an earlier generation: ignore, count                           */
-	CMD_LATE,         /* the latest offer, which was taken back: the slot is given back */
-	CMD_UNKNOWN_VERB, /* this and the following are breaches: refuse, count             */
+	CMD_STALE,        /* an earlier generation: ignore, count                  */
+	CMD_UNKNOWN_VERB, /* this and the following are breaches: refuse, count    */
 	CMD_UNKNOWN_FLAG,
 	CMD_RESERVED_SET,
 	CMD_NO_SUCH_SLOT,
-	CMD_NOT_OWNED,    /* never offered in this generation, or answered already          */
+	CMD_NOT_OWNED,    /* never offered in this generation, or answered already */
 	CMD_BAD_RESULT,
 	CMD_NOT_SUBMITTABLE,
 };
@@ -48,26 +43,16 @@ enum cmd_verdict {
 static inline __u32 slot_offer(struct slot_state *slot, bool submittable)
 {
 	slot->owner = SLOT_TAPDISK;
-	slot->owed = true;
 	slot->submittable = submittable;
 	if (++slot->generation == 0)
 		slot->generation = 1;
 	return slot->generation;
 }
 
-/* tapdisk has answered: a valid command, or a late one. */
-static inline void slot_answered(struct slot_state *slot)
-{
-	slot->owed = false;
-	if (slot->owner == SLOT_TAPDISK)
-		slot->owner = SLOT_KERNEL;
-}
-
-/* Takes the slot back unanswered: whatever tapdisk still says about this offer is late. */
-static inline void slot_revoke(struct slot_state *slot)
+/* tapdisk has answered, or is gone. */
+static inline void slot_take_back(struct slot_state *slot)
 {
 	slot->owner = SLOT_KERNEL;
-	slot->generation++;
 }
 
 /*
@@ -104,11 +89,8 @@ static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 	if (submit ? cmd->result : cmd->result > 0 || cmd->result < -4095)
 		return CMD_BAD_RESULT;
 	slot = &slots[cmd_slot(cmd, depth)];
-	if (cmd->generation != slot->generation) {
-		bool revoked = slot->owed && slot->owner != SLOT_TAPDISK;
-
-		return revoked && cmd->generation == slot->generation - 1 ? CMD_LATE : CMD_STALE;
-	}
+	if (cmd->generation != slot->generation)
+		return CMD_STALE;
 	if (slot->owner != SLOT_TAPDISK)
 		return CMD_NOT_OWNED;
 	if (submit && !slot->submittable)

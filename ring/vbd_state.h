@@ -55,10 +55,10 @@ enum vbd_action {
 	VBD_REST,        /* until some fact has changed                                   */
 	VBD_INVITE,      /* to INITWAIT, and say so                                       */
 	VBD_CONNECT,     /* to CONNECTED, and say so; or to ERROR, if its keys are bad    */
-	VBD_DRAIN,       /* to CLOSING: take no new requests, and see that the others end */
+	VBD_DRAIN,       /* to CLOSING: take no new requests                              */
 	VBD_FINISH,      /* to CLOSED: let the rings go                                   */
 	VBD_RETIRE,      /* tapdisk shall leave                                           */
-	VBD_CUT_OFF,     /* to ERROR, with all that it asked for                          */
+	VBD_CUT_OFF,     /* to ERROR: let the rings go, and nothing more is answered      */
 	VBD_SAY_CLOSING,
 	VBD_SAY_CLOSED,
 };
@@ -132,7 +132,7 @@ static inline enum vbd_action vbd_decide(const struct vbd_facts *facts)
 			return vbd_say(facts, VBD_SAYS_CLOSING, VBD_SAY_CLOSING);
 		return VBD_REST;
 	case BLKTAP_CLOSING:
-		return facts->idle ? VBD_FINISH : VBD_DRAIN;
+		return facts->idle ? VBD_FINISH : VBD_REST;
 	case BLKTAP_CLOSED:
 		return vbd_decide_closed(facts);
 	case BLKTAP_ERROR:

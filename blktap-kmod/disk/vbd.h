@@ -31,7 +31,6 @@ struct blktap_vbd {
 	struct xenbus_device *xenbus;    /* NULL once removed                          */
 	enum blktap_state state;
 	bool met;                        /* see struct vbd_facts                       */
-	unsigned long close_by;          /* jiffies: when draining turns into revoking */
 	struct delayed_work work;        /* of xenbus.c                                */
 	u64 generation;                  /* attaches of queue 0 so far                 */
 	struct pid *tapdisk;             /* the process that has queue 0; NULL: none   */

@@ -207,31 +207,11 @@ bool blktap_page_referenced(const struct blktap_queue *queue, unsigned int page)
 	return count != 1;
 }
 
-static bool may_change_disk(const struct blkif_request *request)
-{
-	return request->op == BLKIF_OP_DISCARD ||
-		(request->nr_segs && blkif_op_writes(request->op));
-}
-
-/*
- * Whether a request that was taken back from a tapdisk that lives may yet do something: I/O on
- * copies begins at any time, and so does what changes the disk, a discard or a write of data that
- * tapdisk has copied for itself. The answer, which it owes, says that it is over, and so does its
- * end.
- */
-static bool is_tapdisks_yet(const struct blktap_queue *queue, const struct blktap_slot *slot)
-{
-	return queue->owner && queue->states[slot->index].owed &&
-	       (slot->copied || may_change_disk(&slot->request));
-}
-
 bool blktap_grant_referenced(const struct blktap_queue *queue, const struct blktap_slot *slot)
 {
 	unsigned int page;
 	unsigned int seg;
 
-	if (is_tapdisks_yet(queue, slot))
-		return true;
 	for (seg = slot->first; seg < slot->first + slot->request.nr_segs; seg++) {
 		page = queue->page_of[seg];
 		if (slot->submitted && blktap_page_is_resident(page))

@@ -115,9 +115,6 @@ static struct blktap_persistent_grant *add_grant(struct blktap_queue *queue, gra
 	struct blktap_persistent_grant *grant =
 		list_first_entry_or_null(&persistent->free, struct blktap_persistent_grant, node);
 
-	/* A tapdisk that was late may still do I/O on any page that a slot in limbo used. */
-	if (queue->limbo)
-		return NULL;
 	if (!grant || persistent->count >= persistent->limit) {
 		persistent->full = true;
 		return NULL;

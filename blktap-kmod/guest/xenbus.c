@@ -22,10 +22,6 @@
 #include "queue/queue.h"
 #include "queue/user_ring.h"
 
-/* How long tapdisk may take to finish what it owns before its pages are taken away. */
-#define DRAIN_TIME  (3 * HZ)
-#define DRAIN_STEP  max(HZ / 100, 1)
-
 static void set_state(struct blktap_vbd *vbd, enum blktap_state state)
 {
 	WRITE_ONCE(vbd->state, state);
@@ -191,23 +187,6 @@ static bool has_lied(const struct blktap_vbd *vbd)
 	return false;
 }
 
-/* False: I/O is under way, and this is called again. */
-static bool drain_requests(struct blktap_vbd *vbd)
-{
-	if (vbd->state != BLKTAP_CLOSING) {
-		stop_taking(vbd, BLKTAP_STATE_CLOSING);
-		vbd->close_by = jiffies + DRAIN_TIME;
-		set_state(vbd, BLKTAP_CLOSING);
-		return true;
-	}
-	if (time_after(jiffies, vbd->close_by))
-		for_all_queues(vbd, blktap_queue_revoke);
-	if (is_idle(vbd))
-		return true;
-	queue_delayed_work(blktap_workqueue, &vbd->work, DRAIN_STEP);
-	return false;
-}
-
 /* No request is under way. */
 static void finish_closing(struct blktap_vbd *vbd)
 {
@@ -220,13 +199,12 @@ static void finish_closing(struct blktap_vbd *vbd)
 	stop_taking(vbd, BLKTAP_STATE_WAITING);
 }
 
-/* The guest broke a ring: nothing it asked for is finished. */
+/* The guest broke a ring: nothing more of it is answered. */
 static void cut_off(struct blktap_vbd *vbd)
 {
 	xenbus_dev_fatal(vbd->xenbus, -EPROTO,
 			 "the frontend's request index runs past its ring; disk closed");
 	stop_taking(vbd, BLKTAP_STATE_CLOSING);
-	for_all_queues(vbd, blktap_queue_revoke);
 	for_all_queues(vbd, blktap_persistent_drop);
 	for_all_queues(vbd, blktap_guest_disconnect);
 	set_state(vbd, BLKTAP_ERROR);
@@ -260,7 +238,7 @@ static struct vbd_facts gather_facts(struct blktap_vbd *vbd)
 		.lied = has_lied(vbd),
 	};
 
-	/* Nothing else counts while it drains, and this is often then. */
+	/* Nothing else counts while it drains. */
 	if (vbd->state == BLKTAP_CLOSING)
 		return facts;
 	facts.frontend = xenbus_read_driver_state(dev->otherend);
@@ -283,7 +261,9 @@ static bool take_step(struct blktap_vbd *vbd)
 	case VBD_CONNECT:
 		return connect_frontend(vbd);
 	case VBD_DRAIN:
-		return drain_requests(vbd);
+		stop_taking(vbd, BLKTAP_STATE_CLOSING);
+		set_state(vbd, BLKTAP_CLOSING);
+		return true;
 	case VBD_FINISH:
 		finish_closing(vbd);
 		return true;
@@ -320,7 +300,6 @@ void blktap_xenbus_leave(struct blktap_vbd *vbd)
 {
 	mutex_lock(&vbd->lock);
 	retire_vbd(vbd);
-	for_all_queues(vbd, blktap_queue_revoke);
 	for_all_queues(vbd, blktap_persistent_drop);
 	for_all_queues(vbd, blktap_guest_disconnect);
 	vbd->xenbus = NULL;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * What has to happen when tapdisk does not do it: it died, it lied about being
- * done, or the vbd is being removed.
+ * done, or the vbd has been removed.
  *
  * Without a tapdisk the guest's requests wait for the next one (backlog.c) as long
  * as was agreed, new ones on the guest's ring, and then fail.
- * Slots keep owner and generation through it, and a new tapdisk may attach.
+ * A new tapdisk may attach.
  */
 #include <linux/module.h>
 #include <linux/sched/task.h>
@@ -35,7 +35,6 @@ void blktap_orphan_detach(struct blktap_queue *queue, bool keeps)
 	queue->keeps = keeps && queue->taking;
 	blktap_area_abandon(queue);
 	blktap_queue_revoke(queue);
-	blktap_queue_forget_tapdisk(queue);
 	if (queue->taking)
 		blktap_orphan_kick(queue);
 }
@@ -89,15 +88,15 @@ void blktap_orphan_work(struct work_struct *work)
 		/* A request may wait for the slots just freed, or for room made by others. */
 		blktap_queue_knock(queue);
 	}
+	last = queue->zombie && !queue->in_use;
+	if (last)
+		queue->zombie = false;
 	if (!blktap_queue_waits(queue))
 		queue->backoff = 0;
 	else
 		queue->backoff = clamp(queue->backoff * 2, 1u, (unsigned int)BACKOFF_MAX);
 	if (again || blktap_queue_waits(queue))
 		blktap_orphan_kick(queue);
-	last = queue->zombie && !queue->in_use;
-	if (last)
-		queue->zombie = false;
 	warn_of_zombie(queue);
 	mutex_unlock(&queue->lock);
 

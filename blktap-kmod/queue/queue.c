@@ -85,26 +85,6 @@ static void free_slot(struct blktap_queue *queue, struct blktap_slot *slot)
 	list_move(&slot->node, &queue->free);
 }
 
-void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot)
-{
-	struct slot_state *state = &queue->states[slot->index];
-
-	slot_answered(state);
-	if (state->owner == SLOT_LIMBO) {
-		queue->limbo--;
-		free_slot(queue, slot);
-	}
-}
-
-void blktap_queue_forget_tapdisk(struct blktap_queue *queue)
-{
-	unsigned int i;
-
-	for (i = 0; i < BLKTAP_DEPTH_MAX; i++)
-		if (queue->states[i].owed)
-			blktap_queue_give_back(queue, &queue->slots[i]);
-}
-
 void blktap_queue_leave(struct blktap_queue *queue)
 {
 	if (--queue->in_use)
@@ -142,13 +122,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	blktap_copy_forget(queue, slot);
 	blktap_backlog_acquit(vbd, slot);
 	queue->barriers -= slot->request.op == BLKIF_OP_WRITE_BARRIER;
-	if (queue->states[slot->index].owed) {
-		queue->states[slot->index].owner = SLOT_LIMBO;
-		queue->limbo++;
-		list_del_init(&slot->node);
-	} else {
-		free_slot(queue, slot);
-	}
+	free_slot(queue, slot);
 	blktap_queue_leave(queue);
 }
 
@@ -201,9 +175,8 @@ static void finish_done(struct blktap_queue *queue)
 
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || queue->one_by_one ||
-		blktap_persistent_waits(queue) ||
-		(queue->submitted && (!queue->owner || queue->zombie));
+	return !list_empty(&queue->done) || queue->one_by_one || queue->zombie ||
+		blktap_persistent_waits(queue) || (queue->submitted && !queue->owner);
 }
 
 void blktap_queue_finish(struct blktap_queue *queue)
@@ -238,7 +211,7 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 
 		if (queue->states[i].owner != SLOT_TAPDISK)
 			continue;
-		slot_revoke(&queue->states[i]);
+		slot_take_back(&queue->states[i]);
 		queue->offered--;
 		slot->losses++;
 		blktap_backlog_set_aside(queue, slot);

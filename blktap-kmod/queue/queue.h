@@ -44,8 +44,8 @@ struct blktap_vbd;
 /* One guest request, from its fetch until its answer. */
 struct blktap_slot {
 	struct list_head node;           /* queue.free, done or waiting, or a batch on the stack;
-					    none while tapdisk owns it or it is in limbo; stale
-					    while its I/O is under way                         */
+					    none while tapdisk owns it; stale while its I/O is
+					    under way                                          */
 	struct blkif_request request;    /* the private copy; valid by construction            */
 	u64 arrival;
 	u64 generation;                  /* vbd.generation when it was taken                   */
@@ -115,7 +115,7 @@ struct blktap_queue {
 	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
 	struct slot_state *states;       /* of the slots                               */
 	struct list_head free;
-	struct list_head done;           /* answered or revoked, not yet unmapped      */
+	struct list_head done;           /* answered, or not at all; not yet unmapped  */
 	struct list_head waiting;        /* a barrier, and what came with it, until
 					    !blktap_queue_barrier_waits()              */
 	struct list_head backlog;        /* taken, with nothing mapped: backlog.c      */
@@ -125,7 +125,6 @@ struct blktap_queue {
 	unsigned int offered;            /* of these: tapdisk owns them                */
 	unsigned int submitted;          /* of these: I/O of the module's own is under way */
 	unsigned int barriers;           /* of these: barriers                         */
-	unsigned int limbo;              /* slots in limbo                             */
 	u64 arrivals;
 
 	/*
@@ -225,15 +224,9 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
 void blktap_queue_leave(struct blktap_queue *queue);
 
 /*
- * Takes back every slot that tapdisk owns. These requests, and those that wait for
- * it, fail, but in a queue that keeps them.
+ * tapdisk is gone. What it owned, and what waits for it, fails, but in a queue that
+ * keeps it.
  */
 void blktap_queue_revoke(struct blktap_queue *queue);
-
-/* tapdisk has answered a request that had been taken back from it. */
-void blktap_queue_give_back(struct blktap_queue *queue, struct blktap_slot *slot);
-
-/* Nobody is left who could answer what is owed. */
-void blktap_queue_forget_tapdisk(struct blktap_queue *queue);
 
 #endif

@@ -167,10 +167,8 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 	enum cmd_verdict verdict = cmd_judge(cmd, queue->states, BLKTAP_DEPTH_MAX);
 	struct blktap_slot *slot = &queue->slots[cmd_slot(cmd, BLKTAP_DEPTH_MAX)];
 
-	if (verdict == CMD_STALE || verdict == CMD_LATE) {
+	if (verdict == CMD_STALE) {
 		blktap_count(vbd, stale_commands, 1);
-		if (verdict == CMD_LATE)
-			blktap_queue_give_back(queue, slot);
 		return;
 	}
 	if (verdict != CMD_VALID) {
@@ -180,7 +178,7 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 				    vbd->domid, vbd->devid, cmd->verb, cmd->slot, verdict);
 		return;
 	}
-	slot_answered(&queue->states[slot->index]);
+	slot_take_back(&queue->states[slot->index]);
 	queue->offered--;
 	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			     slot->request.sector, slot->request.bytes, cmd->result);

@@ -19,7 +19,6 @@ constexpr std::uint32_t kDepth = 8;
 
 struct Book {
     bool open = false;            // offered and neither answered nor taken back
-    bool revoked = false;         // taken back and not answered since
     bool submittable = false;     // of the latest offer
     std::uint32_t generation = 0; // under which it was offered last
     std::uint64_t offers = 0;
@@ -42,7 +41,6 @@ public:
     {
         if (slots_[i].owner != SLOT_FREE)
             return;
-        FUZZ_CHECK(!books_[i].revoked); // tapdisk's I/O still names its pages
         slots_[i].owner = SLOT_KERNEL;
         books_[i].generation = slot_offer(&slots_[i], submittable);
         books_[i].submittable = submittable;
@@ -50,19 +48,19 @@ public:
         books_[i].offers++;
     }
 
-    void revoke(std::uint32_t i)
+    // tapdisk is gone.
+    void take_back(std::uint32_t i)
     {
         if (slots_[i].owner != SLOT_TAPDISK)
             return;
-        slot_revoke(&slots_[i]);
+        slot_take_back(&slots_[i]);
         books_[i].open = false;
-        books_[i].revoked = true;
     }
 
     void free(std::uint32_t i)
     {
         if (slots_[i].owner == SLOT_KERNEL)
-            slots_[i].owner = slots_[i].owed ? SLOT_LIMBO : SLOT_FREE;
+            slots_[i].owner = SLOT_FREE;
     }
 
     void tapdisk_writes(const blktap_cmd& cmd)
@@ -110,15 +108,12 @@ private:
         FUZZ_CHECK((verdict == CMD_VALID) ==
                    (is_honest(cmd) && books_[cmd.slot].open &&
                     (cmd.verb == BLKTAP_CMD_COMPLETE || books_[cmd.slot].submittable)));
-        FUZZ_CHECK((verdict == CMD_LATE) == (is_honest(cmd) && books_[cmd.slot].revoked));
-        if (verdict != CMD_VALID && verdict != CMD_LATE)
+        if (verdict != CMD_VALID)
             return;
         Book& book = books_[cmd.slot];
-        book.open = book.revoked = false;
+        book.open = false;
         book.answers++;
-        slot_answered(&slots_[cmd.slot]);
-        if (slots_[cmd.slot].owner == SLOT_LIMBO)
-            slots_[cmd.slot].owner = SLOT_FREE;
+        slot_take_back(&slots_[cmd.slot]);
     }
 
     // Whether it answers the latest offer of its slot.
@@ -165,7 +160,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
             model.tapdisk_writes(cmd);
             break;
         }
-        case 1: model.revoke(slot); break;
+        case 1: model.take_back(slot); break;
         case 2: model.free(slot); break;
         case 3: model.tapdisk_writes(model.honest(slot)); break;
         case 4: model.tapdisk_writes(input.take<blktap_cmd>()); break;
