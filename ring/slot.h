@@ -1,58 +1,103 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Who owns a slot, and the judgement on tapdisk's commands.
+ * Where a request is between its fetch and its answer, and the judgement on
+ * tapdisk's commands. A request is a slot, and a slot is in one place:
  *
- * Each arrow has one writer, the module; tapdisk only asks:
+ *     FREE ──► BACKLOG ──► OFFERED ──► DONE ──► FREE      BACKLOG ──► FREE      refused
+ *                 │           ▼         ▲                 BACKLOG ──► DONE      not served
+ *                 └───────► STARTED ────┘                 STARTED ──► BACKLOG   bounced
+ *                                                         DONE ──► BACKLOG      kept
  *
- *     FREE --take--> KERNEL --offer--> TAPDISK --answer--> KERNEL --free--> FREE
- *
- * The generation changes with every offer, so an answer to an earlier use of the
- * slot is recognised. Nothing is taken back from a tapdisk that lives: until it
- * answers, its I/O names the slot's pages.
+ * Each arrow has one writer, the module; tapdisk only asks. The generation changes
+ * with every offer, so an answer to an earlier use of the slot is recognised.
+ * Nothing is taken back from a tapdisk that lives: until it answers, its I/O names
+ * the slot's pages.
  */
 #ifndef RING_SLOT_H
 #define RING_SLOT_H
 
 #include "blktap_abi.h"
 
-enum slot_owner {
+enum slot_place {
 	SLOT_FREE = 0,
-	SLOT_KERNEL,
-	SLOT_TAPDISK,
+	SLOT_BACKLOG,     /* taken off the guest's ring, and in nobody's hands        */
+	SLOT_OFFERED,     /* tapdisk's                                                */
+	SLOT_STARTED,     /* I/O of the module's own is under way                     */
+	SLOT_DONE,        /* it has ended; what it had mapped is on its way back      */
+	SLOT_PLACES,
 };
 
 struct slot_state {
 	__u32 generation;
-	__u8 owner; /* enum slot_owner                             */
-	bool submittable; /* of this offer: BLKTAP_REQ_SUBMITTABLE */
+	__u8 place;       /* enum slot_place                                          */
+	bool submittable; /* of the latest offer: BLKTAP_REQ_SUBMITTABLE              */
+};
+
+struct slot_table {
+	struct slot_state *state;
+	__u32 nr[SLOT_PLACES]; /* of them, in each place */
 };
 
 enum cmd_verdict {
 	CMD_VALID = 0,
-	CMD_STALE,        /* an earlier generation: ignore, count                  */
-	CMD_UNKNOWN_VERB, /* this and the following are breaches: refuse, count    */
+	CMD_STALE,        /* an earlier generation: ignore, count                     */
+	CMD_UNKNOWN_VERB, /* this and the following are breaches: refuse, count       */
 	CMD_UNKNOWN_FLAG,
 	CMD_RESERVED_SET,
 	CMD_NO_SUCH_SLOT,
-	CMD_NOT_OWNED,    /* never offered in this generation, or answered already */
+	CMD_NOT_OWNED,    /* never offered in this generation, or answered already    */
 	CMD_BAD_RESULT,
 	CMD_NOT_SUBMITTABLE,
 };
 
-/* Gives the slot to tapdisk under a new generation, which it returns. Never 0. */
-static inline __u32 slot_offer(struct slot_state *slot, bool submittable)
+static inline bool slot_may_move(enum slot_place from, enum slot_place to)
 {
-	slot->owner = SLOT_TAPDISK;
-	slot->submittable = submittable;
-	if (++slot->generation == 0)
-		slot->generation = 1;
-	return slot->generation;
+	static const __u8 moves[SLOT_PLACES] = {
+		1u << SLOT_BACKLOG, /* from FREE, and so on in their order */
+		1u << SLOT_OFFERED | 1u << SLOT_STARTED | 1u << SLOT_DONE | 1u << SLOT_FREE,
+		1u << SLOT_STARTED | 1u << SLOT_DONE,
+		1u << SLOT_DONE | 1u << SLOT_BACKLOG,
+		1u << SLOT_FREE | 1u << SLOT_BACKLOG,
+	};
+
+	return moves[from] >> to & 1;
 }
 
-/* tapdisk has answered, or is gone. */
-static inline void slot_take_back(struct slot_state *slot)
+/* `state` holds `count` slots: all of them are free, and their generations what they were. */
+static inline void slot_table_init(struct slot_table *table, struct slot_state *state,
+				   __u32 count)
 {
-	slot->owner = SLOT_KERNEL;
+	__u32 i;
+
+	for (i = 0; i < SLOT_PLACES; i++)
+		table->nr[i] = 0;
+	for (i = 0; i < count; i++)
+		state[i].place = SLOT_FREE;
+	table->nr[SLOT_FREE] = count;
+	table->state = state;
+}
+
+/* The one function by which a slot gets anywhere. */
+static inline void slot_move(struct slot_table *table, __u32 slot, enum slot_place to)
+{
+	struct slot_state *state = &table->state[slot];
+
+	RING_CHECK(slot_may_move((enum slot_place)state->place, to));
+	table->nr[state->place]--;
+	table->nr[to]++;
+	state->place = (__u8)to;
+}
+
+/* Gives the slot to tapdisk under a new generation, which it returns. Never 0. */
+static inline __u32 slot_offer(struct slot_table *table, __u32 slot, bool submittable)
+{
+	struct slot_state *state = &table->state[slot];
+
+	slot_move(table, slot, SLOT_OFFERED);
+	state->submittable = submittable;
+	if (++state->generation == 0)
+		state->generation = 1;
+	return state->generation;
 }
 
 /*
@@ -91,7 +136,7 @@ static inline enum cmd_verdict cmd_judge(const struct blktap_cmd *cmd,
 	slot = &slots[cmd_slot(cmd, depth)];
 	if (cmd->generation != slot->generation)
 		return CMD_STALE;
-	if (slot->owner != SLOT_TAPDISK)
+	if (slot->place != SLOT_OFFERED)
 		return CMD_NOT_OWNED;
 	if (submit && !slot->submittable)
 		return CMD_NOT_SUBMITTABLE;

@@ -4,6 +4,9 @@
  *
  * Included by the module, by tapdisk and by the tests. No allocation, no libc
  * calls; the fixed-width types are the kernel's in all three worlds.
+ *
+ * RING_CHECK() is for what no peer can bring about: a test dies of it, and a kernel
+ * that is built to be debugged (CONFIG_DEBUG_VM) says so.
  */
 #ifndef RING_TYPES_H
 #define RING_TYPES_H
@@ -11,14 +14,19 @@
 #ifdef __KERNEL__
 #include <linux/build_bug.h>
 #include <linux/errno.h>
+#include <linux/mmdebug.h>
 #include <linux/stddef.h>
 #include <linux/types.h>
+
+#define RING_CHECK(condition) VM_WARN_ON_ONCE(!(condition))
 #else
 #include <assert.h>
 #include <errno.h>
 #include <linux/types.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+#define RING_CHECK(condition) ((condition) ? (void)0 : __builtin_trap())
 #endif
 
 /* The unit of the blkif ring and of every capacity here, whatever `sector-size` says. */

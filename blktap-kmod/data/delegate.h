@@ -7,20 +7,13 @@
 #include <linux/refcount.h>
 #include <linux/types.h>
 
+#include "base/slots.h"
+
 struct blkif_request;
-struct block_device;
 struct blktap_extent;
 struct blktap_queue;
 struct blktap_range;
 struct blktap_vbd;
-struct file;
-
-/* Where the module does I/O by itself. */
-struct blktap_target {
-	struct file *file;
-	struct block_device *device;     /* NULL: not, or not straight                 */
-	int iocb_flags;
-};
 
 /* A range of the disk that it serves without asking. */
 struct blktap_delegation {

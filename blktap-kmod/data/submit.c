@@ -195,10 +195,11 @@ void blktap_submit(struct list_head *slots)
 	/* Who sleeps for a device does not collect what others have done. */
 	if (current->plug == &plug)
 		list_add(&watch.list, &plug.cb_list);
-	/* From its start on a slot may be collected and be used again, its node included. */
-	list_for_each_entry_safe(slot, next, slots, node)
+	list_for_each_entry_safe(slot, next, slots, node) {
+		/* From its start on it may be collected and be used again. */
+		list_del_init(&slot->node);
 		start_one(slot);
-	INIT_LIST_HEAD(slots);
+	}
 	blk_finish_plug(&plug);
 	if (!watch.data)
 		blktap_collect_resume(queue);
@@ -221,7 +222,6 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	unsigned int count = 0;
-	LIST_HEAD(others);
 
 	if (mtree_empty(&queue->vbd->delegations) || queue->barriers)
 		return;
@@ -229,21 +229,17 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 	list_for_each_entry_safe(slot, next, taken, node) {
 		delegation = !blktap_may_submit(slot) ? NULL :
 			blktap_delegation_get(queue, &slot->request);
-		if (!delegation) {
-			list_move_tail(&slot->node, &others);
+		if (!delegation)
 			continue;
-		}
 		slot->delegation = delegation;
 		slot->target = delegation->target;
 		slot->position = delegation->offset +
 			(slot->request.sector - delegation->sector) * RING_SECTOR_SIZE;
 		gather_pieces(queue, slot);
+		blktap_slot_move(&queue->slots, slot, SLOT_STARTED, starts);
 		count++;
 	}
 	rcu_read_unlock();
-	list_splice_tail_init(taken, starts);
-	list_splice(&others, taken);
-	queue->submitted += count;
 	blktap_count(queue->vbd, requests_delegated, count);
 }
 
@@ -267,13 +263,11 @@ void blktap_submit_ask(struct blktap_queue *queue, struct blktap_slot *slot, int
 	int err = open_target(slot, fd, offset);
 
 	blktap_count(queue->vbd, requests_submitted, 1);
-	queue->submitted++;
-	if (err) {
+	blktap_slot_move(&queue->slots, slot, SLOT_STARTED, err ? NULL : starts);
+	if (err)
 		io_ended(slot, err);
-		return;
-	}
-	gather_pieces(queue, slot);
-	list_add_tail(&slot->node, starts);
+	else
+		gather_pieces(queue, slot);
 }
 
 static void release_target(struct blktap_slot *slot)
@@ -294,14 +288,13 @@ void blktap_submit_collect(struct blktap_queue *queue)
 
 	llist_for_each_entry_safe(slot, next, ended, completed) {
 		release_target(slot);
-		queue->submitted--;
 		if (slot->moved == slot->request.bytes) {
 			slot->submitted = true;
-			list_add_tail(&slot->node, &queue->done);
+			blktap_slot_done(&queue->slots, slot);
 			continue;
 		}
 		slot->bounced = true;
-		list_add_tail(&slot->node, &bounced);
+		blktap_slot_move(&queue->slots, slot, SLOT_BACKLOG, &bounced);
 		blktap_count(vbd, requests_bounced, 1);
 		trace_blktap_bounce(vbd->domid, vbd->devid, slot->index, slot->request.op,
 				    slot->request.sector, slot->request.bytes, slot->moved);

@@ -116,7 +116,7 @@ static bool find_run(struct blktap_window *window, unsigned int page, struct blk
 	if (found && blktap_page_is_persistent(page))
 		*run = (struct blktap_run){ page, 1 };
 	else if (found)
-		*run = blktap_run_of(&queue->slots[queue->slot_of[page]]);
+		*run = blktap_run_of(blktap_slot_of(&queue->slots, page));
 	mutex_unlock(&queue->windows.lock);
 	return found;
 }

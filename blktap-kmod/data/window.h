@@ -11,6 +11,7 @@
 #include <linux/types.h>
 #include <xen/grant_table.h>
 
+#include "base/slots.h"
 #include "ring/blktap_abi.h"
 
 #define BLKTAP_WINDOW_BYTES  (BLKTAP_WINDOW_PAGES * PAGE_SIZE)
@@ -63,12 +64,6 @@ static inline unsigned int blktap_window_page(const struct blktap_window *window
 {
 	return min_t(unsigned long, (address - window->start) / PAGE_SIZE, BLKTAP_WINDOW_PAGES);
 }
-
-/* Consecutive pages. */
-struct blktap_run {
-	u16 first;
-	u16 count;
-};
 
 /* Process context. */
 int blktap_window_init(struct blktap_queue *queue);

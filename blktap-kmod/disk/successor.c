@@ -91,6 +91,6 @@ unsigned int blktap_successor_kept(const struct blktap_vbd *vbd)
 
 	blktap_for_each_queue(vbd, queue)
 		if (READ_ONCE(queue->keeps))
-			sum += READ_ONCE(queue->in_use);
+			sum += blktap_slots_busy(&queue->slots);
 	return sum;
 }

@@ -46,7 +46,7 @@ static unsigned int in_flight(const struct blktap_vbd *vbd)
 	unsigned int sum = 0;
 
 	blktap_for_each_queue(vbd, queue)
-		sum += READ_ONCE(queue->in_use);
+		sum += blktap_slots_busy(&queue->slots);
 	return sum;
 }
 

@@ -33,7 +33,7 @@ static void remove_queue(struct blktap_queue *queue)
 	bool stays;
 
 	mutex_lock(&queue->lock);
-	stays = queue->in_use || queue->worker;
+	stays = blktap_queue_is_busy(queue) || queue->worker;
 	if (stays)
 		leave_behind(queue);
 	mutex_unlock(&queue->lock);

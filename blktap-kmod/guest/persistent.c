@@ -297,8 +297,8 @@ void blktap_persistent_settle(struct blktap_queue *queue)
 	else if (persistent->full)
 		persistent->full = !retire_unused(queue, persistent->limit / TRIM_SHARE + 1);
 	unmap_retired(queue);
-	if (persistent->counted && !persistent->count) {
-		persistent->counted = false;
+	if (persistent->leaves && !persistent->count) {
+		WRITE_ONCE(persistent->leaves, false);
 		blktap_queue_leave(queue);
 	}
 }
@@ -311,7 +311,6 @@ void blktap_persistent_drop(struct blktap_queue *queue)
 	if (!persistent->count || persistent->dropping)
 		return;
 	persistent->dropping = true;
-	persistent->counted = true;
-	queue->in_use++;
+	WRITE_ONCE(persistent->leaves, true);
 	blktap_queue_finish(queue);
 }

@@ -32,7 +32,7 @@ struct blktap_persistent {
 	bool on;                         /* this frontend uses them                    */
 	bool full;                       /* one found no room                          */
 	bool dropping;                   /* all have to go                             */
-	bool counted;                    /* and are one use of the queue until then    */
+	bool leaves;                     /* and some have not gone yet                 */
 	unsigned int limit;
 	unsigned int count;              /* that are not free                          */
 	struct list_head keeper;         /* of all queues that have some               */
@@ -83,7 +83,13 @@ bool blktap_persistent_waits(const struct blktap_queue *queue);
 /* Goes on with what has to go: some, for want of room, or all. What I/O still holds stays. */
 void blktap_persistent_settle(struct blktap_queue *queue);
 
-/* The frontend is leaving: all go. Until the last is gone the queue counts as in use. */
+/* Whether some of a frontend that has left are still mapped. Any context. */
+static inline bool blktap_persistent_is_leaving(const struct blktap_persistent *persistent)
+{
+	return READ_ONCE(persistent->leaves);
+}
+
+/* The frontend is leaving: all go. Until the last is gone the queue is busy. */
 void blktap_persistent_drop(struct blktap_queue *queue);
 
 #endif

@@ -3,7 +3,6 @@
  * The guest's ring: everything that touches memory the guest can write, and
  * the event channel. queue.lock is held throughout, but for the interrupt.
  */
-#include <linux/bitmap.h>
 #include <linux/interrupt.h>
 #include <linux/ratelimit.h>
 #include <xen/events.h>
@@ -144,26 +143,6 @@ static void note_refusal(struct blktap_vbd *vbd, const struct blkif_request *req
 			    request->nr_segs);
 }
 
-/* A run of free pages, the lowest: their page tables are the warmest. False: there is none. */
-static bool take_pages(struct blktap_queue *queue, struct blktap_slot *slot)
-{
-	unsigned int count = slot->request.nr_segs;
-	unsigned long first;
-	unsigned int i;
-
-	slot->first = 0;
-	if (!count)
-		return true;
-	first = bitmap_find_next_zero_area(queue->taken, BLKTAP_PAGES, 0, count, 0);
-	if (first >= BLKTAP_PAGES)
-		return false;
-	bitmap_set(queue->taken, first, count);
-	slot->first = first;
-	for (i = 0; i < count; i++)
-		queue->slot_of[first + i] = slot->index;
-	return true;
-}
-
 /*
  * Takes the next entry, or answers it at once if it is not valid. -EAGAIN: its
  * private copy is kept until there is a slot and pages for it.
@@ -171,7 +150,8 @@ static bool take_pages(struct blktap_queue *queue, struct blktap_slot *slot)
 static int take_one(struct blktap_queue *queue, struct list_head *taken)
 {
 	struct blktap_guest_ring *ring = &queue->guest;
-	struct blktap_slot *slot = list_first_entry_or_null(&queue->free, struct blktap_slot, node);
+	struct blktap_slot *slot =
+		list_first_entry_or_null(&queue->slots.free, struct blktap_slot, node);
 	enum blkif_verdict verdict;
 
 	if (!slot)
@@ -180,7 +160,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 		blkif_fetch(&ring->entry, ring->abi, ring->sring, ring_position(&ring->requests));
 	ring->fetched = true;
 	verdict = blkif_decode(&slot->request, ring->abi, &ring->entry, &queue->vbd->disk);
-	if (verdict == BLKIF_VALID && !take_pages(queue, slot))
+	if (verdict == BLKIF_VALID && !blktap_slot_take_run(&queue->slots, slot))
 		return -EAGAIN;
 
 	ring->requests.seen++;
@@ -200,9 +180,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 	slot->lingers = false;
 	slot->again = false;
 	slot->losses = 0;
-	queue->states[slot->index].owner = SLOT_KERNEL;
-	list_move_tail(&slot->node, taken);
-	queue->in_use++;
+	blktap_slot_move(&queue->slots, slot, SLOT_BACKLOG, taken);
 	queue->barriers += slot->request.op == BLKIF_OP_WRITE_BARRIER;
 	return 0;
 }

@@ -117,7 +117,7 @@ static void judge_maps(struct blktap_window *window, struct blktap_run run, unsi
 			continue;
 		queue->windows.handle[page] = map->handle;
 		if (!blktap_page_is_persistent(page))
-			queue->slots[queue->slot_of[page]].shown = true;
+			blktap_slot_of(&queue->slots, page)->shown = true;
 		set_bit(page, window->live);
 	}
 }

@@ -172,7 +172,7 @@ static bool is_idle(const struct blktap_vbd *vbd)
 	const struct blktap_queue *queue;
 
 	blktap_for_each_queue(vbd, queue)
-		if (READ_ONCE(queue->in_use))
+		if (blktap_queue_is_busy(queue))
 			return false;
 	return true;
 }

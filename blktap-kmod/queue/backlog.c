@@ -83,7 +83,7 @@ void blktap_backlog_set_aside(struct blktap_queue *queue, struct blktap_slot *sl
 	slot->again = queue->keeps && slot->losses < LOSSES_MAX;
 	/* As one that has failed it is not written to the guest. */
 	slot->status = blkif_status(slot->request.op, -EIO);
-	list_add_tail(&slot->node, &queue->done);
+	blktap_slot_done(&queue->slots, slot);
 	if (slot->again)
 		blktap_count(vbd, requests_kept, 1);
 	else if (queue->keeps)
@@ -97,10 +97,8 @@ void blktap_backlog_set_aside_all(struct blktap_queue *queue, struct list_head *
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 
-	list_for_each_entry_safe(slot, next, slots, node) {
-		list_del(&slot->node);
+	list_for_each_entry_safe(slot, next, slots, node)
 		blktap_backlog_set_aside(queue, slot);
-	}
 }
 
 void blktap_backlog_keep(struct blktap_queue *queue, struct blktap_slot *slot)
@@ -113,7 +111,7 @@ void blktap_backlog_keep(struct blktap_queue *queue, struct blktap_slot *slot)
 	list_for_each_entry_reverse(before, &queue->backlog, node)
 		if (before->arrival < slot->arrival)
 			break;
-	list_move(&slot->node, &before->node);
+	blktap_slot_move(&queue->slots, slot, SLOT_BACKLOG, before->node.next);
 }
 
 void blktap_backlog_refuse(struct blktap_queue *queue)
@@ -133,7 +131,7 @@ bool blktap_backlog_is_fencing(const struct blktap_queue *queue)
 {
 	const struct blktap_slot *slot;
 
-	list_for_each_entry(slot, &queue->done, node)
+	list_for_each_entry(slot, &queue->slots.done, node)
 		if (slot->again)
 			return true;
 	return false;
@@ -146,7 +144,7 @@ void blktap_backlog_give_up(struct blktap_queue *queue)
 	if (!queue->keeps)
 		return;
 	queue->keeps = false;
-	list_for_each_entry(slot, &queue->done, node)
+	list_for_each_entry(slot, &queue->slots.done, node)
 		slot->again = false;
 	blktap_backlog_refuse(queue);
 	blktap_orphan_kick(queue);
@@ -221,8 +219,8 @@ void blktap_backlog_take_back(struct blktap_queue *queue, struct list_head *slot
 	blktap_backlog_no_room(queue, &back, &copied);
 	list_for_each_entry_safe(slot, next, &copied, node)
 		if (slot->status != BLKIF_RSP_OKAY)
-			list_move_tail(&slot->node, &queue->done);
+			blktap_slot_done(&queue->slots, slot);
 	list_splice_tail(&copied, slots);
-	if (!list_empty(&queue->done))
+	if (blktap_slots_in(&queue->slots, SLOT_DONE))
 		blktap_orphan_kick(queue);
 }

@@ -64,7 +64,7 @@ static void warn_of_zombie(struct blktap_queue *queue)
 		return;
 	queue->warn_at = 0;
 	dev_warn(&queue->vbd->dev, "removed, but %u requests still have I/O in flight; their pages are given back when it ends\n",
-		 queue->in_use);
+		 blktap_slots_busy(&queue->slots));
 }
 
 void blktap_orphan_work(struct work_struct *work)
@@ -73,22 +73,24 @@ void blktap_orphan_work(struct work_struct *work)
 	struct blktap_vbd *vbd = queue->vbd;
 	unsigned int before;
 	bool again = false;
+	bool freed;
 	bool last;
 
 	mutex_lock(&queue->lock);
-	before = queue->in_use;
+	before = blktap_slots_busy(&queue->slots);
 	blktap_queue_finish(queue);
+	freed = blktap_slots_busy(&queue->slots) < before;
 	/* Of a queue that takes nothing any more, nobody tries them again. */
 	if (!queue->taking)
 		blktap_backlog_refuse(queue);
 	if (!queue->owner && queue->taking && !queue->keeps) {
 		refuse_requests(queue);
 		again = blktap_guest_arm(queue);
-	} else if (queue->owner && (queue->in_use < before || queue->one_by_one)) {
+	} else if (queue->owner && (freed || queue->one_by_one)) {
 		/* A request may wait for the slots just freed, or for room made by others. */
 		blktap_queue_knock(queue);
 	}
-	last = queue->zombie && !queue->in_use;
+	last = queue->zombie && !blktap_queue_is_busy(queue);
 	if (last)
 		queue->zombie = false;
 	if (!blktap_queue_waits(queue))

@@ -8,7 +8,6 @@
  * A frontend that finds a page of an answered request still mapped gives its
  * disk up.
  */
-#include <linux/bitmap.h>
 #include <linux/ktime.h>
 #include <linux/mm.h>
 #include <linux/poll.h>
@@ -77,17 +76,14 @@ static void count_bytes(struct blktap_vbd *vbd, const struct blktap_slot *slot)
 		blktap_count(vbd, bytes_zero_copy, bytes);
 }
 
-static void free_slot(struct blktap_queue *queue, struct blktap_slot *slot)
+bool blktap_queue_is_busy(const struct blktap_queue *queue)
 {
-	queue->states[slot->index].owner = SLOT_FREE;
-	bitmap_clear(queue->taken, slot->first, slot->request.nr_segs);
-	/* To the front: its tables are the warmest. */
-	list_move(&slot->node, &queue->free);
+	return blktap_slots_busy(&queue->slots) || blktap_persistent_is_leaving(&queue->persistent);
 }
 
 void blktap_queue_leave(struct blktap_queue *queue)
 {
-	if (--queue->in_use)
+	if (blktap_queue_is_busy(queue))
 		return;
 	/* Closing waits for this. After removal nobody does: the work item may be gone. */
 	if (!queue->taking && !queue->gone)
@@ -122,7 +118,7 @@ void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot)
 	blktap_copy_forget(queue, slot);
 	blktap_backlog_acquit(vbd, slot);
 	queue->barriers -= slot->request.op == BLKIF_OP_WRITE_BARRIER;
-	free_slot(queue, slot);
+	blktap_slot_free(&queue->slots, slot);
 	blktap_queue_leave(queue);
 }
 
@@ -148,20 +144,21 @@ static bool has_settled(struct blktap_queue *queue, struct blktap_slot *slot, kt
 
 static void finish_done(struct blktap_queue *queue)
 {
+	struct list_head *done = &queue->slots.done;
 	ktime_t deadline = 0;
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	LIST_HEAD(busy);
 
-	if (!blktap_window_revoke(queue, &queue->done))
+	if (!blktap_window_revoke(queue, done))
 		return;
-	list_for_each_entry_safe(slot, next, &queue->done, node) {
+	list_for_each_entry_safe(slot, next, done, node) {
 		if (!has_settled(queue, slot, &deadline))
 			list_move_tail(&slot->node, &busy);
 	}
-	blktap_copy_out(queue, &queue->done);
-	blktap_grant_unmap(queue, &queue->done);
-	list_for_each_entry_safe(slot, next, &queue->done, node) {
+	blktap_copy_out(queue, done);
+	blktap_grant_unmap(queue, done);
+	list_for_each_entry_safe(slot, next, done, node) {
 		if (!slot->again) {
 			blktap_queue_answer(queue, slot);
 			continue;
@@ -169,34 +166,25 @@ static void finish_done(struct blktap_queue *queue)
 		blktap_copy_forget(queue, slot);
 		blktap_backlog_keep(queue, slot);
 	}
-	list_splice(&busy, &queue->done);
+	list_splice(&busy, done);
 	blktap_guest_publish(queue);
 }
 
 bool blktap_queue_waits(const struct blktap_queue *queue)
 {
-	return !list_empty(&queue->done) || queue->one_by_one || queue->zombie ||
-		blktap_persistent_waits(queue) || (queue->submitted && !queue->owner);
+	return blktap_slots_in(&queue->slots, SLOT_DONE) || queue->one_by_one || queue->zombie ||
+		blktap_persistent_waits(queue) ||
+		(blktap_slots_in(&queue->slots, SLOT_STARTED) && !queue->owner);
 }
 
 void blktap_queue_finish(struct blktap_queue *queue)
 {
 	blktap_submit_collect(queue);
-	if (!list_empty(&queue->done))
+	if (blktap_slots_in(&queue->slots, SLOT_DONE))
 		finish_done(queue);
 	blktap_persistent_settle(queue);
 	if (blktap_queue_waits(queue))
 		blktap_orphan_kick(queue);
-}
-
-/* None of the requests is tapdisk's. They fail. */
-static void fail_requests(struct blktap_queue *queue, struct list_head *slots)
-{
-	struct blktap_slot *slot;
-
-	list_for_each_entry(slot, slots, node)
-		slot->status = blkif_status(slot->request.op, -EIO);
-	list_splice_tail_init(slots, &queue->done);
 }
 
 void blktap_queue_revoke(struct blktap_queue *queue)
@@ -207,12 +195,10 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 	if (!queue->keeps)
 		blktap_backlog_refuse(queue);
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
-		struct blktap_slot *slot = &queue->slots[i];
+		struct blktap_slot *slot = &queue->slots.slot[i];
 
-		if (queue->states[i].owner != SLOT_TAPDISK)
+		if (queue->slots.table.state[i].place != SLOT_OFFERED)
 			continue;
-		slot_take_back(&queue->states[i]);
-		queue->offered--;
 		slot->losses++;
 		blktap_backlog_set_aside(queue, slot);
 	}
@@ -229,12 +215,13 @@ static void fail_what_is_not_tapdisks(struct blktap_queue *queue, struct list_he
 {
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
-	LIST_HEAD(others);
 
-	list_for_each_entry_safe(slot, next, slots, node)
-		if (!may_be_handed_over(queue, slot))
-			list_move_tail(&slot->node, &others);
-	fail_requests(queue, &others);
+	list_for_each_entry_safe(slot, next, slots, node) {
+		if (may_be_handed_over(queue, slot))
+			continue;
+		slot->status = blkif_status(slot->request.op, -EIO);
+		blktap_slot_done(&queue->slots, slot);
+	}
 }
 
 int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
@@ -259,7 +246,8 @@ int blktap_queue_hand_over(struct blktap_queue *queue, struct list_head *slots)
 
 bool blktap_queue_barrier_waits(const struct blktap_queue *queue)
 {
-	return queue->submitted || (queue->submits && queue->offered);
+	return blktap_slots_in(&queue->slots, SLOT_STARTED) ||
+		(queue->submits && blktap_slots_in(&queue->slots, SLOT_OFFERED));
 }
 
 int blktap_queue_take(struct blktap_queue *queue, struct list_head *starts)

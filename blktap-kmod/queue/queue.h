@@ -16,7 +16,6 @@
 #define BLKTAP_QUEUE_H
 
 #include <linux/atomic.h>
-#include <linux/bio.h>
 #include <linux/bvec.h>
 #include <linux/fs.h>
 #include <linux/kthread.h>
@@ -28,6 +27,7 @@
 #include <linux/workqueue.h>
 #include <xen/grant_table.h>
 
+#include "base/slots.h"
 #include "data/area.h"
 #include "data/delegate.h"
 #include "data/window.h"
@@ -35,58 +35,9 @@
 #include "guest/persistent.h"
 #include "guest/ring.h"
 #include "queue/user_ring.h"
-#include "ring/blkif_decode.h"
 #include "ring/blktap_abi.h"
-#include "ring/slot.h"
 
 struct blktap_vbd;
-
-/* One guest request, from its fetch until its answer. */
-struct blktap_slot {
-	struct list_head node;           /* queue.free, done or waiting, or a batch on the stack;
-					    none while tapdisk owns it; stale while its I/O is
-					    under way                                          */
-	struct blkif_request request;    /* the private copy; valid by construction            */
-	u64 arrival;
-	u64 generation;                  /* vbd.generation when it was taken                   */
-	s16 status;                      /* BLKIF_RSP_*, once the slot is done                 */
-	u16 index;
-	u16 first;                       /* of the run of pages: one for each segment          */
-	bool copied;                     /* its data goes through pages of area.c              */
-	bool lent;                       /* which are there for it alone                       */
-	bool submitted;                  /* all its I/O was the module's own, and has ended    */
-	bool bounced;                    /* the module has tried, and tapdisk has to           */
-	bool lingers;                    /* done, but in use for longer than one waits         */
-	bool again;                      /* not answered: it waits for the next tapdisk        */
-	u8 losses;                       /* tapdisks that went with it in hand                 */
-	/* under windows.lock */
-	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
-	bool shown;                      /* some page had a user PTE during this use           */
-	/* submit.c */
-	struct blktap_queue *queue;
-	struct blktap_target target;     /* of its I/O, and                                    */
-	loff_t position;                 /* where in it                                        */
-	struct blktap_delegation *delegation; /* whose that is; NULL: the slot has the file    */
-	union {
-		struct kiocb iocb;
-		struct bio bio;
-	};
-	atomic_t iocb_users;             /* whoever started the I/O, and the I/O               */
-	struct llist_node completed;     /* of queue.completed                                 */
-	long moved;                      /* bytes, or a negative errno                         */
-};
-
-/* Whether its I/O can be the module's: not a flush, a barrier or a discard, nor tried before. */
-static inline bool blktap_may_submit(const struct blktap_slot *slot)
-{
-	return !slot->bounced && (slot->request.op == BLKIF_OP_READ ||
-				  slot->request.op == BLKIF_OP_WRITE);
-}
-
-static inline struct blktap_run blktap_run_of(const struct blktap_slot *slot)
-{
-	return (struct blktap_run){ slot->first, slot->request.nr_segs };
-}
 
 struct blktap_queue {
 	struct blktap_vbd *vbd;
@@ -112,19 +63,13 @@ struct blktap_queue {
 	struct blktap_area area;
 	struct blktap_copies copies;
 
-	struct blktap_slot *slots;       /* BLKTAP_DEPTH_MAX                           */
-	struct slot_state *states;       /* of the slots                               */
-	struct list_head free;
-	struct list_head done;           /* answered, or not at all; not yet unmapped  */
+	struct blktap_slots slots;
 	struct list_head waiting;        /* a barrier, and what came with it, until
 					    !blktap_queue_barrier_waits()              */
 	struct list_head backlog;        /* taken, with nothing mapped: backlog.c      */
 	bool one_by_one;                 /* some of them: each is tried by itself      */
 	bool keeps;                      /* without a tapdisk requests wait for the next */
-	unsigned int in_use;             /* slots; and one while persistent grants leave */
-	unsigned int offered;            /* of these: tapdisk owns them                */
-	unsigned int submitted;          /* of these: I/O of the module's own is under way */
-	unsigned int barriers;           /* of these: barriers                         */
+	unsigned int barriers;           /* slots that are not free and have one       */
 	u64 arrivals;
 
 	/*
@@ -136,10 +81,8 @@ struct blktap_queue {
 	struct page **pages;             /* BLKTAP_ALL_PAGES; NULL until attached      */
 	struct blkif_segment *segs;      /* BLKTAP_PAGES; kmalloc: Xen writes it       */
 	u16 *page_of;                    /* which page the segment uses                */
-	u16 *slot_of;                    /* whose the segment is                       */
 	struct bio_vec *pieces;          /* the segment's data, while it is submitted  */
 	grant_handle_t *handle;          /* of the kernel's mapping of the page        */
-	DECLARE_BITMAP(taken, BLKTAP_PAGES);
 	struct gnttab_map_grant_ref *map;     /* scratch */
 	struct gnttab_unmap_grant_ref *unmap; /* scratch */
 	struct page **batch;                  /* scratch */
@@ -220,7 +163,10 @@ void blktap_queue_stop_writes(struct blktap_queue *queue);
  */
 void blktap_queue_answer(struct blktap_queue *queue, struct blktap_slot *slot);
 
-/* One use of the queue has ended. */
+/* Whether anything is under way: a request, or the end of grants that stayed. Any context. */
+bool blktap_queue_is_busy(const struct blktap_queue *queue);
+
+/* Something that was has ended, perhaps the last. */
 void blktap_queue_leave(struct blktap_queue *queue);
 
 /*

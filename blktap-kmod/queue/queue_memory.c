@@ -15,16 +15,11 @@
 
 int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsigned int index)
 {
-	unsigned int i;
-	int err;
-
 	/* The scratch of a batch serves both kinds of pages. */
 	BUILD_BUG_ON(BLKTAP_PERSISTENT_MAX > BLKTAP_PAGES);
 	queue->vbd = vbd;
 	queue->index = index;
 	mutex_init(&queue->lock);
-	INIT_LIST_HEAD(&queue->free);
-	INIT_LIST_HEAD(&queue->done);
 	INIT_LIST_HEAD(&queue->waiting);
 	INIT_LIST_HEAD(&queue->backlog);
 	init_llist_head(&queue->completed);
@@ -33,27 +28,18 @@ int blktap_queue_init(struct blktap_queue *queue, struct blktap_vbd *vbd, unsign
 	blktap_worker_init(queue);
 	blktap_persistent_init(queue);
 
-	queue->slots = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->slots), GFP_KERNEL);
-	queue->states = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*queue->states), GFP_KERNEL);
 	queue->segs = kcalloc(BLKTAP_PAGES, sizeof(*queue->segs), GFP_KERNEL);
 	queue->page_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->page_of), GFP_KERNEL);
-	queue->slot_of = kvcalloc(BLKTAP_PAGES, sizeof(*queue->slot_of), GFP_KERNEL);
 	queue->pieces = kvcalloc(BLKTAP_PAGES, sizeof(*queue->pieces), GFP_KERNEL);
 	queue->handle = kvcalloc(BLKTAP_WINDOW_PAGES, sizeof(*queue->handle), GFP_KERNEL);
 	queue->map = kvcalloc(BLKTAP_PAGES, sizeof(*queue->map), GFP_KERNEL);
 	queue->unmap = kvcalloc(BLKTAP_PAGES, sizeof(*queue->unmap), GFP_KERNEL);
 	queue->batch = kvcalloc(BLKTAP_PAGES, sizeof(*queue->batch), GFP_KERNEL);
-	if (!queue->slots || !queue->states || !queue->segs || !queue->page_of ||
-	    !queue->slot_of || !queue->pieces || !queue->handle || !queue->map ||
+	if (!queue->segs || !queue->page_of || !queue->pieces || !queue->handle || !queue->map ||
 	    !queue->unmap || !queue->batch)
 		return -ENOMEM;
-	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
-		queue->slots[i].queue = queue;
-		queue->slots[i].index = i;
-		list_add_tail(&queue->slots[i].node, &queue->free);
-	}
-	err = blktap_window_init(queue);
-	return err ?: blktap_user_init(queue);
+	return blktap_slots_init(&queue->slots, queue) ?:
+		blktap_window_init(queue) ?: blktap_user_init(queue);
 }
 
 static int reserve_pages(struct page **pages, unsigned int count)
@@ -121,9 +107,7 @@ void blktap_queue_free(struct blktap_queue *queue)
 	kvfree(queue->map);
 	kvfree(queue->handle);
 	kvfree(queue->pieces);
-	kvfree(queue->slot_of);
 	kvfree(queue->page_of);
 	kfree(queue->segs);
-	kvfree(queue->states);
-	kvfree(queue->slots);
+	blktap_slots_free(&queue->slots);
 }

@@ -125,7 +125,7 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 	ring[queue->user.announced++ % BLKTAP_DEPTH_MAX] = (struct blktap_req) {
 		.sector = request->sector,
 		.bytes = request->bytes,
-		.generation = slot_offer(&queue->states[slot->index], submittable),
+		.generation = blktap_slot_offer(&queue->slots, slot, submittable),
 		.slot = slot->index,
 		.op = user_op(request->op),
 		.flags = (request->secure ? BLKTAP_REQ_SECURE : 0) |
@@ -138,7 +138,6 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 	};
 	if (slot->losses)
 		blktap_count(vbd, requests_replayed, 1);
-	queue->offered++;
 	trace_blktap_announce(vbd->domid, vbd->devid, slot->index, request->op, request->sector,
 			      request->bytes, 0);
 }
@@ -151,8 +150,6 @@ int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots)
 
 	list_for_each_entry_safe(slot, next, slots, node) {
 		announce_one(queue, slot);
-		/* A slot that tapdisk owns is in no list: its answer names it. */
-		list_del_init(&slot->node);
 		count++;
 	}
 	/* tapdisk that sees the index sees the entries. */
@@ -164,8 +161,8 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 			struct list_head *starts)
 {
 	struct blktap_vbd *vbd = queue->vbd;
-	enum cmd_verdict verdict = cmd_judge(cmd, queue->states, BLKTAP_DEPTH_MAX);
-	struct blktap_slot *slot = &queue->slots[cmd_slot(cmd, BLKTAP_DEPTH_MAX)];
+	enum cmd_verdict verdict = cmd_judge(cmd, queue->slots.table.state, BLKTAP_DEPTH_MAX);
+	struct blktap_slot *slot = &queue->slots.slot[cmd_slot(cmd, BLKTAP_DEPTH_MAX)];
 
 	if (verdict == CMD_STALE) {
 		blktap_count(vbd, stale_commands, 1);
@@ -178,8 +175,6 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 				    vbd->domid, vbd->devid, cmd->verb, cmd->slot, verdict);
 		return;
 	}
-	slot_take_back(&queue->states[slot->index]);
-	queue->offered--;
 	trace_blktap_collect(vbd->domid, vbd->devid, slot->index, slot->request.op,
 			     slot->request.sector, slot->request.bytes, cmd->result);
 	if (cmd->verb == BLKTAP_CMD_SUBMIT) {
@@ -189,7 +184,7 @@ static void collect_one(struct blktap_queue *queue, const struct blktap_cmd *cmd
 	slot->status = blkif_status(slot->request.op, cmd->result);
 	if (slot->status == BLKIF_RSP_SYNC_ERROR)
 		blktap_vbd_distrust(vbd);
-	list_add_tail(&slot->node, &queue->done);
+	blktap_slot_done(&queue->slots, slot);
 }
 
 int blktap_user_collect(struct blktap_queue *queue, struct list_head *starts)

@@ -254,7 +254,6 @@ class GrantSource final : public Source {
         break;
       case VBD_CONNECT: connect(); break;
       case VBD_DRAIN:
-        if (facts_.state == BLKTAP_CLOSING) return false;
         facts_.state = BLKTAP_CLOSING;
         break;
       case VBD_FINISH:

@@ -159,8 +159,11 @@ TEST_F(BadTapdisk, ChangesItsMappingsWithoutPause)
                 madvise(seat->window(i % 2), seat->window_bytes(), MADV_DONTNEED);
         });
     threads.emplace_back([&] {
-        while (!over)
+        while (!over) {
             seat->run();
+            while (const auto req = seat->announced())
+                seat->put(answer_to(*req));
+        }
     });
     for (std::size_t i = 0; i < 20; i++) {
         frontend.put(request(BLKIF_OP_READ, 8 * i, pages, i, 1));

@@ -139,8 +139,11 @@ TEST_F(FailedFlush, IsForgottenWithItsFrontend)
     const auto req = seat->next();
     ASSERT_TRUE(req);
     vbd.set_frontend_state(kClosed);
+    ASSERT_TRUE(eventually(std::chrono::seconds(5),
+                           [&] { return vbd.attribute("state") == "closing"; }));
+    seat.reset();
     ASSERT_TRUE(vbd.wait_for(kClosed));
-    seat->answer(*req);
+    seat.emplace(vbd.node());
     ASSERT_TRUE(frontend.reopen());
     expect_change();
 }

@@ -7,8 +7,8 @@
 // never moves any other slot.
 
 #include "ring/ring.h"
-#include "ring/slot.h"
 #include "tests/fuzz/input.h"
+#include "tests/support/slots.hpp"
 
 #include <array>
 #include <cstring>
@@ -32,17 +32,16 @@ public:
     {
         head_.cmd_prod = start;
         for (std::uint32_t i = 0; i < kDepth; i++) {
-            slots_[i].generation = start + i;
+            slots_.set_generation(i, start + i);
             books_[i].generation = start + i;
         }
     }
 
     void offer(std::uint32_t i, bool submittable)
     {
-        if (slots_[i].owner != SLOT_FREE)
+        if (!slots_.is_free(i))
             return;
-        slots_[i].owner = SLOT_KERNEL;
-        books_[i].generation = slot_offer(&slots_[i], submittable);
+        books_[i].generation = slots_.offer(i, submittable);
         books_[i].submittable = submittable;
         books_[i].open = true;
         books_[i].offers++;
@@ -51,16 +50,16 @@ public:
     // tapdisk is gone.
     void take_back(std::uint32_t i)
     {
-        if (slots_[i].owner != SLOT_TAPDISK)
+        if (slots_.place(i) != SLOT_OFFERED)
             return;
-        slot_take_back(&slots_[i]);
+        slots_.move(i, SLOT_DONE);
         books_[i].open = false;
     }
 
     void free(std::uint32_t i)
     {
-        if (slots_[i].owner == SLOT_KERNEL)
-            slots_[i].owner = SLOT_FREE;
+        if (slots_.place(i) == SLOT_DONE)
+            slots_.move(i, SLOT_FREE);
     }
 
     void tapdisk_writes(const blktap_cmd& cmd)
@@ -102,9 +101,9 @@ private:
     {
         blktap_cmd cmd;
         ring_copy_in(&cmd, &commands_[ring_position(&ring_)], sizeof cmd);
-        const auto before = slots_;
-        const cmd_verdict verdict = cmd_judge(&cmd, slots_.data(), kDepth);
-        FUZZ_CHECK(std::memcmp(&before, &slots_, sizeof before) == 0);
+        const auto before = slots_.states();
+        const cmd_verdict verdict = slots_.judge(cmd);
+        FUZZ_CHECK(std::memcmp(&before, &slots_.states(), sizeof before) == 0);
         FUZZ_CHECK((verdict == CMD_VALID) ==
                    (is_honest(cmd) && books_[cmd.slot].open &&
                     (cmd.verb == BLKTAP_CMD_COMPLETE || books_[cmd.slot].submittable)));
@@ -113,7 +112,7 @@ private:
         Book& book = books_[cmd.slot];
         book.open = false;
         book.answers++;
-        slot_take_back(&slots_[cmd.slot]);
+        slots_.move(cmd.slot, SLOT_DONE);
     }
 
     // Whether it answers the latest offer of its slot.
@@ -136,7 +135,7 @@ private:
     ring_consumer ring_;
     blktap_user_head head_{};
     std::array<blktap_cmd, BLKTAP_COMMANDS> commands_{};
-    std::array<slot_state, kDepth> slots_{};
+    tapdisk::testing::Slots<kDepth> slots_;
     std::array<Book, kDepth> books_{};
 };
 

@@ -11,8 +11,8 @@ void trace_load(const void* address, std::size_t bytes);
 
 #include "ring/blkif_decode.h"
 #include "ring/ring.h"
-#include "ring/slot.h"
 #include "tests/support/guest_entry.h"
+#include "tests/support/slots.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -295,15 +295,15 @@ TEST(FetchOnceCommand, EachByteOfACommandIsLoadedExactlyOnce)
     auto* commands = reinterpret_cast<blktap_cmd*>(head + 1);
     head->cmd_prod = 1;
     commands[0] = {BLKTAP_CMD_COMPLETE, 0, 1, 1, 0, 0, 0, 0};
-    std::array<slot_state, 4> slots{};
-    slot_offer(&slots[1], false);
+    tapdisk::testing::Slots<4> slots;
+    slots.offer(1);
 
     const ring_consumer consumer{0, 32};
     ASSERT_EQ(ring_available(&consumer, &head->cmd_prod), 1);
     blktap_cmd copy;
     ring_copy_in(&copy, &commands[0], sizeof copy);
     page.forbid(true);
-    EXPECT_EQ(cmd_judge(&copy, slots.data(), 4), CMD_VALID);
+    EXPECT_EQ(slots.judge(copy), CMD_VALID);
     page.forbid(false);
     for (std::size_t i = 0; i < RING_PAGE_SIZE; i++)
         ASSERT_EQ(page.loads[i], i < 4 || (i >= 64 && i < 96) ? 1 : 0) << "byte " << i;

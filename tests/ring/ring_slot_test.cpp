@@ -4,12 +4,16 @@
 
 #include "ring/slot.h"
 
+#include "tests/support/slots.hpp"
+
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <string>
 
 namespace {
 
@@ -19,16 +23,16 @@ class CmdJudge : public testing::Test {
 protected:
     CmdJudge()
     {
-        for (slot_state& slot : slots)
-            slot = {10, SLOT_FREE, false};
+        for (std::uint32_t slot = 0; slot < kDepth; slot++)
+            slots.set_generation(slot, 10);
         cmd.verb = BLKTAP_CMD_COMPLETE;
         cmd.slot = 2;
-        cmd.generation = slot_offer(&slots[2], false);
+        cmd.generation = slots.offer(2);
     }
 
-    cmd_verdict judge() const { return cmd_judge(&cmd, slots.data(), kDepth); }
+    cmd_verdict judge() const { return slots.judge(cmd); }
 
-    std::array<slot_state, kDepth> slots{};
+    tapdisk::testing::Slots<kDepth> slots;
     blktap_cmd cmd{};
 };
 
@@ -76,8 +80,9 @@ class CmdJudgeSubmit : public CmdJudge {
 protected:
     CmdJudgeSubmit()
     {
+        slots.finish(2);
         cmd.verb = BLKTAP_CMD_SUBMIT;
-        cmd.generation = slot_offer(&slots[2], true);
+        cmd.generation = slots.offer(2, true);
         cmd.fd = 7;
         cmd.offset = 1ull << 40;
     }
@@ -101,7 +106,9 @@ TEST_F(CmdJudgeSubmit, OrCompletedAllTheSame)
 
 TEST_F(CmdJudgeSubmit, WhatIsOfferedAgainMayNot)
 {
-    cmd.generation = slot_offer(&slots[2], false);
+    slots.move(2, SLOT_STARTED);
+    slots.move(2, SLOT_BACKLOG);
+    cmd.generation = slots.offer_again(2);
     EXPECT_EQ(judge(), CMD_NOT_SUBMITTABLE);
 }
 
@@ -123,7 +130,7 @@ TEST_F(CmdJudgeSubmit, HasNoFlagsAndOneReservedWord)
 
 TEST_F(CmdJudgeSubmit, OfASlotThatWasTakenBackIsNotOwned)
 {
-    slot_take_back(&slots[2]);
+    slots.move(2, SLOT_DONE);
     EXPECT_EQ(judge(), CMD_NOT_OWNED);
 }
 
@@ -167,22 +174,22 @@ TEST_F(CmdJudge, CallsAnyOtherGenerationStale)
 
 TEST_F(CmdJudge, CallsASecondAnswerNotOwned)
 {
-    slots[2].owner = SLOT_KERNEL;
-    EXPECT_EQ(judge(), CMD_NOT_OWNED);
-    slots[2].owner = SLOT_FREE;
-    EXPECT_EQ(judge(), CMD_NOT_OWNED);
+    for (const slot_place place : {SLOT_DONE, SLOT_BACKLOG, SLOT_STARTED, SLOT_DONE, SLOT_FREE}) {
+        slots.move(2, place);
+        EXPECT_EQ(judge(), CMD_NOT_OWNED) << place;
+    }
 }
 
 TEST_F(CmdJudge, CallsAnAnswerToAnEarlierOfferStaleWhenTheSlotIsInUseAgain)
 {
-    slots[2].owner = SLOT_FREE;
-    slot_offer(&slots[2], false);
+    slots.finish(2);
+    slots.offer(2);
     EXPECT_EQ(judge(), CMD_STALE);
 }
 
 TEST_F(CmdJudge, AGuessAtASlotThatWasNeverOfferedIsRefusedWhateverItsGeneration)
 {
-    slots[1] = {0, SLOT_FREE, false};
+    slots.set_generation(1, 0);
     cmd.slot = 1;
     for (std::uint32_t generation : {0u, 1u, 2u, 0xffffffffu}) {
         cmd.generation = generation;
@@ -192,14 +199,14 @@ TEST_F(CmdJudge, AGuessAtASlotThatWasNeverOfferedIsRefusedWhateverItsGeneration)
 
 TEST_F(CmdJudge, ChangesNothing)
 {
-    const auto slots_before = slots;
+    const auto slots_before = slots.states();
     const blktap_cmd cmd_before = cmd;
     for (int verb = 0; verb < 4; verb++) {
         blktap_cmd tried = cmd;
         tried.verb = static_cast<std::uint8_t>(verb);
-        cmd_judge(&tried, slots.data(), kDepth);
+        (void)slots.judge(tried);
     }
-    EXPECT_EQ(std::memcmp(&slots_before, &slots, sizeof slots), 0);
+    EXPECT_EQ(std::memcmp(&slots_before, &slots.states(), sizeof slots_before), 0);
     EXPECT_EQ(std::memcmp(&cmd_before, &cmd, sizeof cmd), 0);
 }
 
@@ -228,31 +235,66 @@ TEST_F(CmdJudge, NamesTheFirstFaultInTheOrderOfItsList)
     EXPECT_EQ(judge(), CMD_NOT_OWNED);
 }
 
+TEST_F(CmdJudge, ASlotThatWasTakenBackIsAnsweredOnlyInItsNextUse)
+{
+    slots.move(2, SLOT_DONE);
+    slots.move(2, SLOT_BACKLOG);
+    EXPECT_EQ(judge(), CMD_NOT_OWNED);
+    const std::uint32_t generation = slots.offer_again(2);
+    EXPECT_EQ(judge(), CMD_STALE);
+    cmd.generation = generation;
+    EXPECT_EQ(judge(), CMD_VALID);
+}
+
 TEST(SlotOffer, GivesTheSlotAwayUnderANewGeneration)
 {
-    slot_state slot{5, SLOT_KERNEL, false};
-    EXPECT_EQ(slot_offer(&slot, false), 6u);
-    EXPECT_EQ(slot.generation, 6u);
-    EXPECT_EQ(slot.owner, SLOT_TAPDISK);
+    tapdisk::testing::Slots<kDepth> slots;
+    slots.set_generation(1, 5);
+    EXPECT_EQ(slots.offer(1), 6u);
+    EXPECT_EQ(slots.states()[1].generation, 6u);
+    EXPECT_EQ(slots.place(1), SLOT_OFFERED);
 }
 
 TEST(SlotOffer, SkipsZeroWhenTheGenerationWraps)
 {
-    slot_state slot{0xfffffffeu, SLOT_FREE, false};
-    EXPECT_EQ(slot_offer(&slot, false), 0xffffffffu);
-    EXPECT_EQ(slot_offer(&slot, false), 1u);
-    EXPECT_EQ(slot_offer(&slot, false), 2u);
+    tapdisk::testing::Slots<kDepth> slots;
+    slots.set_generation(1, 0xfffffffeu);
+    for (const std::uint32_t expected : {0xffffffffu, 1u, 2u}) {
+        EXPECT_EQ(slots.offer(1), expected);
+        slots.finish(1);
+    }
 }
 
-TEST_F(CmdJudge, ASlotThatWasTakenBackIsAnsweredOnlyInItsNextUse)
+TEST(SlotTable, CountsWhereSlotsAre)
 {
-    slot_take_back(&slots[2]);
-    EXPECT_EQ(slots[2].owner, SLOT_KERNEL);
-    EXPECT_EQ(judge(), CMD_NOT_OWNED);
-    const std::uint32_t generation = slot_offer(&slots[2], false);
-    EXPECT_EQ(judge(), CMD_STALE);
-    cmd.generation = generation;
-    EXPECT_EQ(judge(), CMD_VALID);
+    tapdisk::testing::Slots<kDepth> slots;
+    EXPECT_EQ(slots.table().nr[SLOT_FREE], kDepth);
+    slots.offer(0);
+    slots.offer(3);
+    slots.move(3, SLOT_STARTED);
+    const std::array<std::uint32_t, SLOT_PLACES> expected{kDepth - 2, 0, 1, 1, 0};
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), slots.table().nr));
+}
+
+// Nothing that was offered or started gets free but by DONE, where it loses what it had mapped.
+TEST(SlotMoves, AreThese)
+{
+    std::string allowed;
+    for (int from = 0; from < SLOT_PLACES; from++)
+        for (int to = 0; to < SLOT_PLACES; to++)
+            if (slot_may_move(static_cast<slot_place>(from), static_cast<slot_place>(to)))
+                allowed += std::to_string(from) + std::to_string(to) + ' ';
+    EXPECT_EQ(allowed, "01 10 12 13 14 23 24 31 34 40 41 ");
+}
+
+TEST(SlotMovesDeathTest, StopAtWhatIsNotAllowed)
+{
+    tapdisk::testing::Slots<kDepth> slots;
+    EXPECT_DEATH(slots.move(0, SLOT_FREE), "");
+    EXPECT_DEATH(slots.move(0, SLOT_DONE), "");
+    slots.offer(0);
+    EXPECT_DEATH(slots.offer(0), "");
+    EXPECT_DEATH(slots.move(0, SLOT_FREE), "");
 }
 
 } // namespace

@@ -22,7 +22,7 @@
 
 #include "base/resource.hpp"
 #include "ring/ring.h"
-#include "ring/slot.h"
+#include "tests/support/slots.hpp"
 #include "vbd/areas.hpp"
 #include "vbd/source.hpp"
 
@@ -83,7 +83,7 @@ class FakeModule {
 
   std::byte* copy(unsigned page) const { return copies_.at(std::size_t{page} * RING_PAGE_SIZE); }
 
-  bool is_free(Slot slot) const { return slots_[slot].owner == SLOT_FREE; }
+  bool is_free(Slot slot) const { return slots_.is_free(slot); }
 
   // Puts a request on the ring, as it is.
   void publish(const blktap_req& request) {
@@ -143,7 +143,8 @@ class FakeModule {
     offer(slot, request);
   }
 
-  std::uint32_t generation(Slot slot) const { return slots_[slot].generation; }
+  std::uint32_t generation(Slot slot) const { return slots_.states()[slot].generation;
+  }
 
   // Takes tapdisk's commands; `answered(slot, result)` is called for each.
   template <class Answered>
@@ -156,8 +157,8 @@ class FakeModule {
       ring_copy_in(&command, commands_area_.at(attach_.commands_at +
                                                ring_position(&commands_) * sizeof(command)),
                    sizeof(command));
-      ASSERT_EQ(cmd_judge(&command, slots_.data(), attach_.depth), CMD_VALID);
-      slots_[command.slot].owner = SLOT_FREE;
+      ASSERT_EQ(slots_.judge(command), CMD_VALID);
+      slots_.finish(command.slot);
       if (command.verb == BLKTAP_CMD_SUBMIT) submitted.push_back(command);
       answered(command.slot, command.result);
       Run& run = runs_[command.slot];
@@ -178,7 +179,7 @@ class FakeModule {
     const bool submittable =
         submits && (request.op == BLKTAP_OP_READ || request.op == BLKTAP_OP_WRITE);
     if (submittable) request.flags |= BLKTAP_REQ_SUBMITTABLE;
-    request.generation = slot_offer(&slots_[slot], submittable);
+    request.generation = slots_.offer(slot, submittable);
     publish(request);
   }
 
@@ -197,7 +198,7 @@ class FakeModule {
   ring_consumer commands_{};
   std::uint32_t produced_ = 0;
   std::uint64_t arrivals_ = 0;
-  std::array<slot_state, BLKTAP_DEPTH_MAX> slots_{};
+  Slots<BLKTAP_DEPTH_MAX> slots_;
   std::array<Run, BLKTAP_DEPTH_MAX> runs_{};    // of the slots that are not free
   std::array<bool, BLKTAP_PAGES> taken_{};
 };

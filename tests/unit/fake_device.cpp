@@ -28,7 +28,7 @@
 #include <utility>
 
 #include "ring/ring.h"
-#include "ring/slot.h"
+#include "tests/support/slots.hpp"
 
 namespace {
 
@@ -89,7 +89,7 @@ struct Device {
   char* window_ro = nullptr;
   char* copies = nullptr;
   ring_consumer ring{0, BLKTAP_COMMANDS};
-  slot_state slots[BLKTAP_DEPTH_MAX]{};
+  tapdisk::testing::Slots<BLKTAP_DEPTH_MAX> slots;
   std::uint32_t produced = 0;
 
   unsigned total = from_environment("FAKE_REQUESTS");
@@ -111,7 +111,7 @@ struct Device {
     const unsigned page = is_write(asked) ? asked : asked - total - 1;
     blktap_req request{};
     request.slot = slot;
-    request.generation = slot_offer(&slots[slot], false);
+    request.generation = slots.offer(slot);
     if (is_flush(asked)) {
       request.op = BLKTAP_OP_FLUSH;
     } else {
@@ -142,9 +142,9 @@ struct Device {
       blktap_cmd command;
       std::memcpy(&command, commands + RING_PAGE_SIZE + ring_position(&ring) * sizeof(command),
                   sizeof(command));
-      require(cmd_judge(&command, slots, BLKTAP_DEPTH_MAX) == CMD_VALID, "a bad command");
+      require(slots.judge(command) == CMD_VALID, "a bad command");
       require(command.result == 0, "a request failed");
-      slots[command.slot].owner = SLOT_FREE;
+      slots.finish(command.slot);
       answered++;
       const unsigned page = page_of[command.slot];
       if (page == ~0u) continue;
@@ -186,7 +186,7 @@ struct Device {
     for (std::uint16_t slot = 0; !hold && slot < BLKTAP_DEPTH_MAX && asked < all; slot++) {
       // The flush waits for the writes, and the reads for the flush.
       const bool in_order = asked < total || answered >= (is_flush(asked) ? total : total + 1);
-      if (in_order && slots[slot].owner == SLOT_FREE) ask(slot);
+      if (in_order && slots.is_free(slot)) ask(slot);
     }
     const char* end = std::getenv("FAKE_END");
     if (answered == all && !std::exchange(has_finished, true) &&
