@@ -63,6 +63,9 @@ inline constexpr std::size_t kControlLineMax = 4096;
 inline constexpr unsigned kControlSessionsMax = 8;
 inline constexpr int kControlIdleMs = 10'000;
 
+// Of a pause, which a guest may take for a dead disk if it lasts.
+inline constexpr unsigned kPauseSecondsMax = 3600;
+
 // How often a device is tried to be claimed that another tapdisk of the guest has claimed.
 inline constexpr int kClaimPeriodMs = 500;
 

@@ -140,8 +140,11 @@ class OpenImage {
   // when it was opened, this tries again. One thread.
   virtual bool claim() = 0;
 
-  // Makes durable what this host's page cache may have that the storage has not; waits. For the
-  // end, when no view is used any more: who opens the store next may be another host.
+  // Makes durable what was written so far; waits. Any thread.
+  virtual Result<void> sync() = 0;
+
+  // The same of what this host's page cache may have that the storage has not. For the end, when no
+  // view is used any more: who opens the store next may be another host.
   virtual Result<void> settle() = 0;
 
   // Whether something that was written through this host's page cache before it was opened could

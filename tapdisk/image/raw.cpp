@@ -143,8 +143,10 @@ class RawFile final : public OpenImage {
     return now;
   }
 
-  Result<void> settle() override {
-    if (info_.direct || info_.read_only) return {};
+  Result<void> settle() override { return info_.direct ? Result<void>{} : sync(); }
+
+  Result<void> sync() override {
+    if (info_.read_only) return {};
     if (const int error = -sync_all(file_.get()); error)
       return system_error(path_ + ": the guest's last writes may be lost: syncing them failed",
                           error);

@@ -27,6 +27,34 @@ std::string refusal(std::string_view reason) {
       -1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+// The answer to what changed or found something, `value` the part that tells it.
+template <class T>
+std::string told(const Result<T>& done, std::string_view name) {
+  return done ? nlohmann::json{{"ok", true}, {name, *done}}.dump() : refusal(done.error().what);
+}
+std::string told(const Result<void>& done) {
+  return done ? R"({"ok":true})" : refusal(done.error().what);
+}
+
+std::string begin_pause(const nlohmann::json& request, Pause& pause) {
+  const auto seconds = request.find("seconds");
+  if (seconds == request.end() || !seconds->is_number_unsigned() || *seconds < 1u ||
+      *seconds > kPauseSecondsMax)
+    return refusal(fmt::format("\"seconds\" is a number from 1 to {}", kPauseSecondsMax));
+  return told(pause.begin(std::chrono::seconds{seconds->get<unsigned>()}));
+}
+
+std::string view_pause(const Pause& pause) {
+  const Pause::State state = pause.state();
+  if (state == Pause::State::kNone) return refusal("not paused: " + pause.why());
+  return told(Result<bool>{state == Pause::State::kPaused}, "paused");
+}
+
+std::string end_pause(Pause& pause) {
+  const Result<std::chrono::milliseconds> ended = pause.end();
+  return ended ? told(Result<std::int64_t>{ended->count()}, "ms") : refusal(ended.error().what);
+}
+
 }  // namespace
 
 std::string answer_line(std::string_view line, const ControlHooks& hooks) {
@@ -35,14 +63,12 @@ std::string answer_line(std::string_view line, const ControlHooks& hooks) {
   const auto command = request.find("cmd");
   if (command == request.end() || !command->is_string()) return refusal("no \"cmd\"");
   if (*command == "stats") return R"({"ok":true,"stats":)" + hooks.stats() + "}";
-  if (*command == "resize") {
-    const Result<std::uint64_t> sectors = hooks.resize();
-    if (!sectors) return refusal(sectors.error().what);
-    return nlohmann::json{{"ok", true}, {"sectors", *sectors}}.dump();
-  }
-  if (*command == "leave") {
-    const Result<void> leaves = hooks.leave();
-    return leaves ? R"({"ok":true})" : refusal(leaves.error().what);
+  if (*command == "resize") return told(hooks.resize(), "sectors");
+  if (*command == "leave") return told(hooks.leave());
+  if (hooks.pause) {
+    if (*command == "pause") return begin_pause(request, *hooks.pause);
+    if (*command == "paused") return view_pause(*hooks.pause);
+    if (*command == "resume") return end_pause(*hooks.pause);
   }
   if (*command == "version") return R"({"ok":true,"version":")" TAPDISK_VERSION R"("})";
   return refusal("unknown \"cmd\"");

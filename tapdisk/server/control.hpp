@@ -5,8 +5,10 @@
 // and are not made to pay for this one's readiness with every request.
 //
 // The socket speaks lines, one JSON object each: {"cmd":"stats"}, "resize", "leave" or "version" is
-// answered by one line, with "ok" and what was asked for, or with "error". A client that sends too
-// much, or nothing for too long, is cut off; it costs one of a fixed number of sessions until then.
+// answered by one line, with "ok" and what was asked for, or with "error". So is a "pause", which
+// begins one of "seconds", a "paused", which says whether it has got so far, and a "resume". A
+// client that sends too much, or nothing for too long, is cut off; it costs one of a fixed number
+// of sessions until then.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -22,6 +24,7 @@
 #include <thread>
 
 #include "base/result.hpp"
+#include "server/pause.hpp"
 #include "server/resize_watch.hpp"
 
 namespace tapdisk {
@@ -33,6 +36,7 @@ struct ControlHooks {
   std::function<void()> stop;          // SIGTERM or SIGINT came
   std::function<bool()> claim = {};    // unless empty, called now and then until it says true
   std::function<Result<void>()> leave = {};  // makes room for another tapdisk, or says why not
+  Pause* pause = nullptr;              // not there: there is none
   std::function<void()> beat = {};     // called every `beat_period`, unless that is 0
   std::chrono::milliseconds beat_period{0};
 };

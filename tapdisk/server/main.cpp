@@ -24,6 +24,7 @@
 #include "server/control.hpp"
 #include "server/notify.hpp"
 #include "server/options.hpp"
+#include "server/pause.hpp"
 #include "server/queue_threads.hpp"
 #include "vbd/neighbours.hpp"
 #include "vbd/store.hpp"
@@ -168,6 +169,22 @@ Result<void> may_leave(const AttachOptions& attach) {
   return {};
 }
 
+// What a pause does. The module's own I/O is of no queue here, but in flight there.
+PausedDisk paused_disk(const AttachOptions& attach, OpenImage& image, QueueThreads& queues) {
+  return {[&] { queues.hold(); },
+          [&] { queues.release(); },
+          [&] {
+            return queues.rest() && (attach.grants ||
+                                     first_line(class_attribute(attach.vbd, "in_flight")) == "0");
+          },
+          [&] {
+            Result<void> synced = image.sync();
+            // The guest would hear of it at its next flush, but the kernel says so once.
+            if (!synced) tell_unsynced(queues);
+            return synced;
+          }};
+}
+
 // Says that this process is alive, unless one of its queues is not.
 void beat(QueueThreads& queues) {
   const std::optional<unsigned> queue = queues.hanging();
@@ -210,6 +227,7 @@ int serve(const Options& options) {
     notify::stopping("finishing what is in flight");
     queues.stop();
   };
+  Pause pause{paused_disk(options.attach, **image, queues)};
   auto control = Control::open(options.control, ControlHooks{
       [&] { return queues.stats(); },
       [&] { return resize(options, **image, queues, known); },
@@ -220,6 +238,7 @@ int serve(const Options& options) {
         if (may) stop();
         return may;
       },
+      &pause,
       [&] { beat(queues); }, notify::alive_period()}, (*image)->device());
   if (!control) return failed_to_start(options, control.error());
 

@@ -128,6 +128,19 @@ void QueueThreads::stop() noexcept {
   for (const auto& thread : threads_) thread->stop();
 }
 
+void QueueThreads::hold() noexcept {
+  for (const auto& thread : threads_) thread->hold();
+}
+
+void QueueThreads::release() noexcept {
+  for (const auto& thread : threads_) thread->release();
+}
+
+bool QueueThreads::rest() const noexcept {
+  return std::all_of(threads_.begin(), threads_.end(),
+                     [](const auto& thread) { return thread->rests(); });
+}
+
 std::string QueueThreads::stats() const {
   std::vector<QueueView> views;
   for (const auto& thread : threads_) views.push_back(thread->view());

@@ -61,6 +61,9 @@ class QueueThread {
 
   Source& source() noexcept { return *source_; }
   void stop() noexcept { server_->stop(); }
+  void hold() noexcept { server_->hold(); }
+  void release() noexcept { server_->release(); }
+  bool rests() const noexcept { return server_->rests(); }
   bool vbd_is_gone() const noexcept { return server_->vbd_is_gone(); }  // after join()
   // Whether it has turned since the last call, or sleeps. Not before open() has returned, and for
   // one thread.
@@ -107,7 +110,7 @@ class QueueThreads {
   }
 
   // Lets what a connected guest writes fail, for what it takes for written may be lost. While no
-  // queue serves.
+  // queue serves, or all rest.
   Result<void> tell_unsynced() noexcept { return threads_.front()->source().tell_unsynced(); }
 
   // Lets the module serve by itself, on all queues, what the image's extents are now, from sector
@@ -119,6 +122,12 @@ class QueueThreads {
   std::optional<unsigned> hanging() noexcept;
 
   void stop() noexcept;
+
+  // Between the two no request is taken; what is owned is finished. rest(): it has been.
+  void hold() noexcept;
+  void release() noexcept;
+  bool rest() const noexcept;
+
   unsigned count() const noexcept { return static_cast<unsigned>(threads_.size()); }
   std::string_view engine() const noexcept { return threads_.front()->view().engine->name(); }
   std::string stats() const;

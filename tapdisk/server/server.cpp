@@ -39,9 +39,18 @@ Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, b
   sync_op_.client = this;
 }
 
-void Server::stop() noexcept {
-  stop_asked_.store(true, std::memory_order_release);
+void Server::stop() noexcept { ask(stop_asked_, true); }
+
+void Server::ask(std::atomic<bool>& wish, bool value) noexcept {
+  wish.store(value, std::memory_order_release);
   source_.wake();
+}
+
+// Whether something was asked since this turn began. A ring takes the wake-up that came with it;
+// after the last one none does.
+bool Server::is_asked() const noexcept {
+  return (!draining_ && stop_asked_.load(std::memory_order_acquire)) ||
+         holds_ != hold_asked_.load(std::memory_order_acquire);
 }
 
 Result<void> Server::run() {
@@ -54,7 +63,12 @@ Result<void> Server::run() {
 void Server::turn() {
   counters_.turns.add();
   if (stop_asked_.load(std::memory_order_acquire)) drain();
-  if (!gone_ && (news_ || source_.has_replies() || !is_busy())) ring();
+  if (holds_ != hold_asked_.load(std::memory_order_acquire)) {
+    holds_ = !holds_;
+    news_ = true;
+    rests_.store(false, std::memory_order_relaxed);
+  }
+  if (!gone_ && (news_ || source_.has_replies() || !(is_busy() || holds_))) ring();
   // What was answered while ringing is handed over before anything else.
   const bool more = !gone_ && source_.has_replies();
   if (drained_ && !more) over_ = true;
@@ -63,20 +77,29 @@ void Server::turn() {
     fail(Error{ETIMEDOUT, "still not idle after the time for it; giving up"});
   else if (is_busy())
     turn_engine(more);
+  else if (holds_ && !more)
+    rest();
+}
+
+// Held, with nothing under way: until somebody wakes the source.
+void Server::rest() noexcept {
+  if (is_asked()) return;
+  rests_.store(true, std::memory_order_release);
+  watch_source();
+  asleep([&] { engine_.turn(-1); });
 }
 
 // Much ends as soon as it is begun: only what does not is worth watching the source for.
 void Server::turn_engine(bool more) {
   if (asleep([&] { return engine_.turn(0); }) || more) return;
-  // The ring may have taken the wake-up that came with it. From here on none does.
-  if (!draining_ && stop_asked_.load(std::memory_order_acquire)) return;
+  if (is_asked()) return;
   watch_source();
   asleep([&] { engine_.turn(patience_ms()); });
 }
 
 void Server::ring() {
   news_ = false;
-  const Ring how = draining_ ? Ring::kHold : is_busy() ? Ring::kTake : Ring::kWait;
+  const Ring how = draining_ || holds_ ? Ring::kHold : is_busy() ? Ring::kTake : Ring::kWait;
   const Result<SourceState> state = asleep([&] { return source_.ring(how); });
   if (!state) return fail(state.error());
   if (*state == SourceState::kGone) {
@@ -96,6 +119,7 @@ void Server::ring() {
       continue;
     }
     drained_ = false;
+    if (holds_) rests_.store(false, std::memory_order_relaxed);
     perform(queue_.step(Arrived{std::move(pending)}));
   }
 }

@@ -12,7 +12,7 @@
 // sleeps, and watches the source. The doorbell is rung only with replies to hand over, for news, or
 // to sleep.
 //
-// Runs in the thread that made the engine; stop() and the counters are for any thread.
+// Runs in the thread that made the engine; what is for any thread says so.
 #pragma once
 
 #include <array>
@@ -60,6 +60,13 @@ class Server final : private ImageClient, private IoClient {
   // Any thread.
   void stop() noexcept;
 
+  // Between the two no request is taken; what is owned is finished. Any thread.
+  void hold() noexcept { ask(hold_asked_, true); }
+  void release() noexcept { ask(hold_asked_, false); }
+
+  // Whether it holds, and has nothing under way. Any thread.
+  bool rests() const noexcept { return rests_.load(std::memory_order_acquire); }
+
   // Whether it is where it may have to wait for others, in the engine or the source; storage that
   // stalls may hold up any system call. If not, it takes turns or hangs. Any thread.
   bool sleeps() const noexcept { return sleeps_.load(std::memory_order_relaxed); }
@@ -75,6 +82,9 @@ class Server final : private ImageClient, private IoClient {
   void turn();
   void ring();
   void turn_engine(bool more);
+  void rest() noexcept;
+  void ask(std::atomic<bool>& wish, bool value) noexcept;
+  bool is_asked() const noexcept;
   template <class Call>
   auto asleep(Call call) {
     struct Asleep {
@@ -115,12 +125,15 @@ class Server final : private ImageClient, private IoClient {
   Io watch_;
   bool watching_ = false;
   std::atomic<bool> stop_asked_{false};
+  std::atomic<bool> hold_asked_{false};
+  std::atomic<bool> rests_{false};
   std::atomic<bool> sleeps_{true};  // not in run()
 
   unsigned under_way_ = 0;  // operations of the image
   bool news_ = true;      // the source may have requests
   bool gone_ = false;     // replies go nowhere
   bool draining_ = false;
+  bool holds_ = false;
   bool drained_ = false;  // nothing is in flight; says so until the next request
   Clock::time_point deadline_{};  // of the drain
   Result<void> outcome_;

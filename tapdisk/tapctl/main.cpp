@@ -7,10 +7,13 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <vector>
 
+#include "base/limits.hpp"
+#include "tapctl/pause.hpp"
 #include "tapctl/places.hpp"
 #include "tapctl/report.hpp"
 #include "tapctl/successor.hpp"
@@ -75,6 +78,19 @@ int upgrade_all(const Places& places) {
   return worst;
 }
 
+int pause(const Places& places, const std::string& vbd, unsigned seconds) {
+  const auto took = pause_disk(places, vbd, std::chrono::seconds{seconds});
+  if (!took) return fail(took.error());
+  return print(fmt::format("{}: paused after {} ms, for {} s at most\n", vbd, took->count(),
+                           seconds));
+}
+
+int resume(const Places& places, const std::string& vbd) {
+  const auto lasted = resume_disk(places, vbd);
+  if (!lasted) return fail(lasted.error());
+  return print(fmt::format("{}: goes on, after a pause of {} ms\n", vbd, lasted->count()));
+}
+
 int let_fail(const Places& places, const std::string& vbd) {
   const Result<unsigned long> kept = give_up(places, vbd);
   if (!kept) return fail(kept.error());
@@ -96,6 +112,7 @@ int run(int argc, char** argv) {
   Places places;
   bool json = false;
   bool all = false;
+  unsigned seconds = 60;
   std::string vbd;
   CLI::App app{"Shows and steers the virtual disks served by tapdisk.", "tap-ctl"};
   app.set_version_flag("--version", "tap-ctl " TAPDISK_VERSION);
@@ -112,6 +129,14 @@ int run(int argc, char** argv) {
       *app.add_subcommand("upgrade", "replace its tapdisk by the version that is installed");
   upgrade_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")
       ->excludes(upgrade_command.add_flag("--all", all, "every vbd's, one after the other"));
+  CLI::App& pause_command = *app.add_subcommand(
+      "pause", "finish and sync what is under way, and let the guest wait, for a snapshot");
+  pause_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
+  pause_command.add_option("--for", seconds, "seconds after which the disk goes on by itself")
+      ->check(CLI::Range(1u, kPauseSecondsMax))
+      ->capture_default_str();
+  CLI::App& resume_command = *app.add_subcommand("resume", "end the pause");
+  resume_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
   CLI::App& give_up_command =
       *app.add_subcommand("give-up", "let fail what waits for a tapdisk");
   give_up_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
@@ -132,6 +157,8 @@ int run(int argc, char** argv) {
   if (list_command.parsed()) return list(places, json);
   if (stats_command.parsed()) return stats(places, vbd, json);
   if (resize_command.parsed()) return resize(places, vbd);
+  if (pause_command.parsed()) return pause(places, vbd, seconds);
+  if (resume_command.parsed()) return resume(places, vbd);
   if (give_up_command.parsed()) return let_fail(places, vbd);
   return all ? upgrade_all(places) : upgrade(places, vbd);
 }

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/syscall.hpp"
+#include "tapctl/dialogue.hpp"
 
 namespace tapdisk {
 namespace {
@@ -38,23 +39,13 @@ Result<Service> look(const Places& places, const std::string& vbd) {
                  number_of(*view, "keep_left_ms"), number_of(*view, "kept")};
 }
 
-// Whether it said that it leaves.
-Result<void> ask_to_leave(const Places& places, const std::string& vbd) {
-  const Result<std::string> line = ask_tapdisk(places, vbd, R"({"cmd":"leave"})");
-  if (!line) return line.error();
-  const auto answer = nlohmann::json::parse(*line, nullptr, false);
-  if (!answer.is_object()) return plain_error(vbd, "tapdisk's answer is not understood", EPROTO);
-  if (answer.value("ok", false)) return {};
-  return plain_error(vbd, answer.value("error", "tapdisk refuses and does not say why"), EBUSY);
-}
-
 }  // namespace
 
 Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd) {
   const Result<Service> before = look(places, vbd);
   if (!before) return before.error();
   if (!before->attached) return plain_error(vbd, "it has no tapdisk", ESRCH);
-  if (const Result<void> asked = ask_to_leave(places, vbd); !asked) return asked.error();
+  if (const auto leaves = ask(places, vbd, R"({"cmd":"leave"})"); !leaves) return leaves.error();
 
   Clock::time_point gone{};
   Clock::time_point waited = Clock::now();  // the last time that somebody served or was waited for

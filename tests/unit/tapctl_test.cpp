@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -14,6 +15,7 @@
 #include "base/resource.hpp"
 #include "server/control.hpp"
 #include "tests/support/temp_file.hpp"
+#include "tapctl/pause.hpp"
 #include "tapctl/places.hpp"
 #include "tapctl/report.hpp"
 #include "tapctl/successor.hpp"
@@ -194,6 +196,45 @@ TEST_F(UpgradeTest, SaysWhyATapdiskStays) {
   EXPECT_THAT(done.error().what, HasSubstr("its guest would get errors"));
   set(kVbd, "attached", "0");
   EXPECT_THAT(replace_tapdisk(places, kVbd).error().what, HasSubstr("no tapdisk"));
+}
+
+// A tapdisk that can be paused.
+class PauseCommandTest : public TapCtlTest {
+ protected:
+  void SetUp() override {
+    add_vbd(kVbd, "2", "51712");
+    ControlHooks hooks;
+    hooks.pause = &pause;
+    auto opened = Control::open(places.run_directory + "/" + kVbd + ".sock", hooks);
+    ASSERT_TRUE(opened) << opened.error().what;
+    control = std::move(*opened);
+  }
+
+  static constexpr const char* kVbd = "vbd-2-51712";
+  std::atomic<bool> held{false};
+  Result<void> synced;
+  Pause pause{PausedDisk{[this] { held = true; }, [this] { held = false; }, [] { return true; },
+                         [this] { return synced; }}};
+  std::unique_ptr<Control> control;
+};
+
+TEST_F(PauseCommandTest, WaitsUntilTheDiskRests) {
+  const auto paused = pause_disk(places, kVbd, std::chrono::seconds{60});
+  ASSERT_TRUE(paused) << paused.error().what;
+  EXPECT_TRUE(held);
+  EXPECT_THAT(pause_disk(places, kVbd, std::chrono::seconds{60}).error().what,
+              HasSubstr("paused already"));
+  const auto resumed = resume_disk(places, kVbd);
+  EXPECT_TRUE(resumed) << resumed.error().what;
+  EXPECT_THAT(resume_disk(places, kVbd).error().what, HasSubstr("not paused"));
+}
+
+TEST_F(PauseCommandTest, SaysWhyADiskIsNotPaused) {
+  synced = Error{EIO, "/srv/a: cannot be synced"};
+  const auto paused = pause_disk(places, kVbd, std::chrono::seconds{60});
+  ASSERT_FALSE(paused);
+  EXPECT_THAT(paused.error().what, HasSubstr("/srv/a: cannot be synced"));
+  EXPECT_THAT(resume_disk(places, "vbd-9-51712").error().what, HasSubstr(kVbd));
 }
 
 TEST_F(TapCtlTest, KnowsDisksThatTheModuleDoesNot) {
