@@ -32,6 +32,7 @@ struct blktap_vbd {
 	enum blktap_state state;
 	bool met;                        /* see struct vbd_facts                       */
 	struct delayed_work work;        /* of xenbus.c                                */
+	unsigned long drain_by;          /* jiffies: when it looks who does not answer */
 	u64 generation;                  /* attaches of queue 0 so far                 */
 	struct pid *tapdisk;             /* the process that has queue 0; NULL: none   */
 	pid_t tapdisk_pid;               /* its number, to be shown                    */

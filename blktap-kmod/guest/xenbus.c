@@ -8,6 +8,8 @@
  * host: they only make the vbd's work item look, as does everybody who changes
  * what counts.
  */
+#include <linux/pid.h>
+#include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <xen/xenbus.h>
 
@@ -21,6 +23,9 @@
 #include "queue/backlog.h"
 #include "queue/queue.h"
 #include "queue/user_ring.h"
+
+/* How long tapdisk may keep the requests of a disk that the toolstack takes away. */
+#define DRAIN_TIME (3 * HZ)
 
 static void set_state(struct blktap_vbd *vbd, enum blktap_state state)
 {
@@ -177,6 +182,34 @@ static bool is_idle(const struct blktap_vbd *vbd)
 	return true;
 }
 
+static bool tapdisk_owns_some(const struct blktap_vbd *vbd)
+{
+	const struct blktap_queue *queue;
+
+	blktap_for_each_queue(vbd, queue)
+		if (blktap_slots_in(&queue->slots, SLOT_OFFERED))
+			return true;
+	return false;
+}
+
+/*
+ * A frontend that comes back waits for tapdisk as long as it takes. But whoever ends a
+ * guest cannot wait for one that hangs: it is killed, and what it owned ends with it.
+ */
+static void watch_drain(struct blktap_vbd *vbd)
+{
+	if (!time_before(jiffies, vbd->drain_by)) {
+		vbd->drain_by = jiffies + DRAIN_TIME;
+		if (vbd->tapdisk && tapdisk_owns_some(vbd) &&
+		    !xenbus_read_unsigned(vbd->xenbus->nodename, "online", 1)) {
+			dev_warn(&vbd->dev, "tapdisk (process %d) does not end the requests of a disk that goes: it is killed\n",
+				 vbd->tapdisk_pid);
+			kill_pid(vbd->tapdisk, SIGKILL, 1);
+		}
+	}
+	queue_delayed_work(blktap_workqueue, &vbd->work, vbd->drain_by - jiffies);
+}
+
 static bool has_lied(const struct blktap_vbd *vbd)
 {
 	const struct blktap_queue *queue;
@@ -262,6 +295,7 @@ static bool take_step(struct blktap_vbd *vbd)
 		return connect_frontend(vbd);
 	case VBD_DRAIN:
 		stop_taking(vbd, BLKTAP_STATE_CLOSING);
+		vbd->drain_by = jiffies + DRAIN_TIME;
 		set_state(vbd, BLKTAP_CLOSING);
 		return true;
 	case VBD_FINISH:
@@ -278,6 +312,8 @@ static bool take_step(struct blktap_vbd *vbd)
 	case VBD_SAY_CLOSED:
 		return say_state(vbd, XenbusStateClosed);
 	case VBD_REST:
+		if (vbd->state == BLKTAP_CLOSING)
+			watch_drain(vbd);
 		break;
 	}
 	return false;

@@ -205,7 +205,7 @@ TEST_P(ServerTest, BarriersKeepTheirOrder) {
 // Depth one: the cost that cannot be shared with anybody.
 TEST_P(ServerTest, ARequestAtDepthOneCostsFewSystemCalls) {
   constexpr unsigned kCount = 500;
-  for (unsigned i = 0; i < kCount; i++)
+  for (std::uint64_t i = 0; i < kCount; i++)
     guest.wishes.push_back({BLKTAP_OP_READ, i % 256 * 8, kPage});
   EXPECT_TRUE(server->run());
   const double rings = static_cast<double>(source.counters().rings.get()) / kCount;
@@ -220,7 +220,7 @@ TEST_P(ServerTest, ARequestAtDepthOneCostsFewSystemCalls) {
 TEST_P(ServerTest, AQueueThatIsFullSharesThem) {
   constexpr unsigned kCount = 3200;
   guest.depth = 32;
-  for (unsigned i = 0; i < kCount; i++)
+  for (std::uint64_t i = 0; i < kCount; i++)
     guest.wishes.push_back({BLKTAP_OP_READ, i % 256 * 8, kPage});
   EXPECT_TRUE(server->run());
   EXPECT_THAT(guest.results, ::testing::SizeIs(kCount));
