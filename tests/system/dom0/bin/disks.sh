@@ -31,9 +31,11 @@ count_of() { # VDEV COUNTER
 
 process_gone() { ! kill -0 "$1" 2> /dev/null; } # PID
 
-tapdisk_log() { # VBD: what its tapdisks have written to the journal
+case_begun=@$EPOCHREALTIME
+
+tapdisk_log() { # VBD: what its tapdisks have written to the journal, in this case
     journalctl --sync
-    journalctl --quiet --output=cat --unit="blktap-tapdisk@$1.service"
+    journalctl --quiet --output=cat --since="$case_begun" --unit="blktap-tapdisk@$1.service"
 }
 
 random_image() { # FILE MIB
