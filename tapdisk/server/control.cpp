@@ -27,7 +27,7 @@ std::string refusal(std::string_view reason) {
       -1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
-// The answer to what changed or found something, `value` the part that tells it.
+// The answer to what was done; `name`: of the member that says what has come of it.
 template <class T>
 std::string told(const Result<T>& done, std::string_view name) {
   return done ? nlohmann::json{{"ok", true}, {name, *done}}.dump() : refusal(done.error().what);

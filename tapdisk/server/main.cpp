@@ -177,12 +177,7 @@ PausedDisk paused_disk(const AttachOptions& attach, OpenImage& image, QueueThrea
             return queues.rest() && (attach.grants ||
                                      first_line(class_attribute(attach.vbd, "in_flight")) == "0");
           },
-          [&] {
-            Result<void> synced = image.sync();
-            // The guest would hear of it at its next flush, but the kernel says so once.
-            if (!synced) tell_unsynced(queues);
-            return synced;
-          }};
+          [&] { return image.sync(); }, [&] { tell_unsynced(queues); }};
 }
 
 // Says that this process is alive, unless one of its queues is not.

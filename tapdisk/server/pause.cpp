@@ -69,7 +69,6 @@ bool Pause::is_ended(std::chrono::milliseconds within) {
 }
 
 void Pause::run(std::chrono::milliseconds limit) {
-  disk_.hold();
   std::string why = pause(limit);
   {
     // Whoever ends it from here on is told that it was over.
@@ -104,13 +103,23 @@ std::string Pause::pause(std::chrono::milliseconds limit) {
 }
 
 Result<void> Pause::come_to_rest() {
+  Result<void> synced = disk_.sync();
+  disk_.hold();
+  const Result<void> rests = wait_for_rest();
+  if (synced && rests) synced = disk_.sync();
+  // The guest would hear of it at its next flush, but the kernel says so once.
+  if (!synced) disk_.distrust();
+  return synced ? rests : synced;
+}
+
+Result<void> Pause::wait_for_rest() {
   const Clock::time_point deadline = Clock::now() + kRestTime;
   while (!disk_.rests()) {
     if (is_ended(kLookPeriod)) return Error{ECANCELED, "its pause was given up"};
     if (Clock::now() > deadline)
       return Error{ETIMEDOUT, fmt::format("its I/O did not end within {} s", kDrainLimitMs / 1000)};
   }
-  return disk_.sync();
+  return {};
 }
 
 }  // namespace tapdisk

@@ -5,7 +5,9 @@
 // waits meanwhile.
 //
 //     begin() ──► coming to rest ──► paused ──► end(), or the time is over
-//                       └── does not come to rest, or is not synced: goes on, and why() tells
+//                       └── does not, or is not synced: goes on, and why() tells
+//
+// The image is synced twice: while the guest is still served, for that may take long, and then.
 //
 // Works in a thread of its own, for storage may take its time; the calls are for any other.
 #pragma once
@@ -27,6 +29,7 @@ struct PausedDisk {
   std::function<void()> release;
   std::function<bool()> rests;         // whether nothing is under way any more
   std::function<Result<void>()> sync;  // the image
+  std::function<void()> distrust;      // while it is held: what the guest wrote may be lost
 };
 
 class Pause {
@@ -56,6 +59,7 @@ class Pause {
   void run(std::chrono::milliseconds limit);
   std::string pause(std::chrono::milliseconds limit);
   Result<void> come_to_rest();
+  Result<void> wait_for_rest();
   bool is_ended(std::chrono::milliseconds within);
 
   const PausedDisk disk_;

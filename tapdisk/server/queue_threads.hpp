@@ -110,7 +110,7 @@ class QueueThreads {
   }
 
   // Lets what a connected guest writes fail, for what it takes for written may be lost. While no
-  // queue serves, or all rest.
+  // queue serves, or all are held.
   Result<void> tell_unsynced() noexcept { return threads_.front()->source().tell_unsynced(); }
 
   // Lets the module serve by itself, on all queues, what the image's extents are now, from sector

@@ -15,6 +15,8 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLookPeriod{5};
+// There may be much to sync.
+constexpr std::chrono::minutes kBeginTime{10};
 
 }  // namespace
 
@@ -27,6 +29,11 @@ Result<milliseconds> pause_disk(const Places& places, const std::string& vbd,
       ask(places, vbd, fmt::format(R"({{"cmd":"pause","seconds":{}}})", limit.count()));
   if (!begun) return begun.error();
   for (;; std::this_thread::sleep_for(kLookPeriod)) {
+    if (std::chrono::steady_clock::now() - asked > kBeginTime) {
+      static_cast<void>(ask(places, vbd, R"({"cmd":"resume"})"));
+      return plain_error(vbd, fmt::format("not paused: the storage has not synced the image in {} "
+                                          "minutes", kBeginTime.count()), ETIMEDOUT);
+    }
     const auto state = ask(places, vbd, R"({"cmd":"paused"})");
     if (!state) return state.error();
     if (state->value("paused", false))

@@ -16,7 +16,7 @@
 namespace {
 
 tapdisk::Pause pause_of_nothing{{[] {}, [] {}, [] { return true; },
-                                 [] { return tapdisk::Result<void>{}; }}};
+                                 [] { return tapdisk::Result<void>{}; }, [] {}}};
 
 const tapdisk::ControlHooks kHooks{.stats = [] { return std::string{R"({"reads":5})"}; },
                                    .resize = [] { return tapdisk::Result<std::uint64_t>{8}; },

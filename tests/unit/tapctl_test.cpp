@@ -214,7 +214,7 @@ class PauseCommandTest : public TapCtlTest {
   std::atomic<bool> held{false};
   Result<void> synced;
   Pause pause{PausedDisk{[this] { held = true; }, [this] { held = false; }, [] { return true; },
-                         [this] { return synced; }}};
+                         [this] { return synced; }, [] {}}};
   std::unique_ptr<Control> control;
 };
 
