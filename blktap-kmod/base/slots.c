@@ -10,24 +10,25 @@ int blktap_slots_init(struct blktap_slots *slots, struct blktap_queue *queue)
 	struct slot_state *states = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*states), GFP_KERNEL);
 	unsigned int i;
 
-	INIT_LIST_HEAD(&slots->free);
 	INIT_LIST_HEAD(&slots->done);
 	slots->table.state = states;
 	slots->slot = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*slots->slot), GFP_KERNEL);
 	slots->slot_of = kvcalloc(BLKTAP_PAGES, sizeof(*slots->slot_of), GFP_KERNEL);
-	if (!states || !slots->slot || !slots->slot_of)
+	slots->free = kvcalloc(BLKTAP_DEPTH_MAX, sizeof(*slots->free), GFP_KERNEL);
+	if (!states || !slots->slot || !slots->slot_of || !slots->free)
 		return -ENOMEM;
 	slot_table_init(&slots->table, states, BLKTAP_DEPTH_MAX);
 	for (i = 0; i < BLKTAP_DEPTH_MAX; i++) {
 		slots->slot[i].queue = queue;
 		slots->slot[i].index = i;
-		list_add_tail(&slots->slot[i].node, &slots->free);
+		slots->free[i] = BLKTAP_DEPTH_MAX - 1 - i;
 	}
 	return 0;
 }
 
 void blktap_slots_free(struct blktap_slots *slots)
 {
+	kvfree(slots->free);
 	kvfree(slots->slot_of);
 	kvfree(slots->slot);
 	kvfree(slots->table.state);
@@ -36,8 +37,8 @@ void blktap_slots_free(struct blktap_slots *slots)
 void blktap_slot_free(struct blktap_slots *slots, struct blktap_slot *slot)
 {
 	bitmap_clear(slots->taken, slot->first, slot->request.nr_segs);
-	/* To the front: its tables are the warmest. */
-	blktap_slot_move(slots, slot, SLOT_FREE, slots->free.next);
+	slots->free[slots->table.nr[SLOT_FREE]] = slot->index;
+	blktap_slot_move(slots, slot, SLOT_FREE, NULL);
 }
 
 bool blktap_slot_take_run(struct blktap_slots *slots, struct blktap_slot *slot)

@@ -3,6 +3,9 @@
  * The slots of a queue, of which each request under way has one, and a run of the
  * queue's segments. ring/slot.h says where a slot may be and where it may go. Unless
  * a comment says otherwise, queue.lock is held.
+ *
+ * A kernel that checks its lists, as Debian's do, calls a function for each addition
+ * and removal: so a slot is in a list only while somebody looks for it there.
  */
 #ifndef BLKTAP_SLOTS_H
 #define BLKTAP_SLOTS_H
@@ -38,7 +41,7 @@ struct blktap_target {
 
 /* One guest request, from its fetch until its answer. */
 struct blktap_slot {
-	struct list_head node;           /* of the list that it was moved to last      */
+	struct list_head node;           /* of a list: while it waits, or is done      */
 	struct blkif_request request;    /* the private copy; valid by construction            */
 	u64 arrival;
 	u64 generation;                  /* vbd.generation when it was taken                   */
@@ -72,7 +75,7 @@ struct blktap_slot {
 struct blktap_slots {
 	struct blktap_slot *slot;        /* BLKTAP_DEPTH_MAX                           */
 	struct slot_table table;
-	struct list_head free;
+	u16 *free;                       /* a stack of those that are: the warmest last */
 	struct list_head done;
 	u16 *slot_of;                    /* whose the segment is                       */
 	DECLARE_BITMAP(taken, BLKTAP_PAGES); /* segments                               */
@@ -82,29 +85,53 @@ struct blktap_slots {
 int blktap_slots_init(struct blktap_slots *slots, struct blktap_queue *queue);
 void blktap_slots_free(struct blktap_slots *slots);
 
-/* The slot and its run are free. */
-void blktap_slot_free(struct blktap_slots *slots, struct blktap_slot *slot);
+/* The one to use next, which is still free; NULL: none is. */
+static inline struct blktap_slot *blktap_slot_next(struct blktap_slots *slots)
+{
+	u32 count = slots->table.nr[SLOT_FREE];
+
+	return count ? &slots->slot[slots->free[count - 1]] : NULL;
+}
 
 /* A run of segments for the slot's request, the lowest there is. False: there is none. */
 bool blktap_slot_take_run(struct blktap_slots *slots, struct blktap_slot *slot);
+
+/* The slot and its run are free. */
+void blktap_slot_free(struct blktap_slots *slots, struct blktap_slot *slot);
+
+static inline bool blktap_slot_is_listed(const struct blktap_slots *slots,
+					 const struct blktap_slot *slot)
+{
+	u8 place = slots->table.state[slot->index].place;
+
+	return place == SLOT_BACKLOG || place == SLOT_DONE;
+}
 
 /* Moves the slot to `place`, and to the end of `list`; NULL: to none. */
 static inline void blktap_slot_move(struct blktap_slots *slots, struct blktap_slot *slot,
 				    enum slot_place place, struct list_head *list)
 {
+	if (blktap_slot_is_listed(slots, slot))
+		list_del(&slot->node);
 	slot_move(&slots->table, slot->index, place);
 	if (list)
-		list_move_tail(&slot->node, list);
-	else
-		list_del_init(&slot->node);
+		list_add_tail(&slot->node, list);
 }
 
-/* Gives the slot to tapdisk, whose answer will name it. Returns the generation. */
+/*
+ * Gives the slot to tapdisk, whose answer will name it. Returns the generation. The
+ * caller does so with all of a list, which it then forgets.
+ */
 static inline u32 blktap_slot_offer(struct blktap_slots *slots, struct blktap_slot *slot,
 				    bool submittable)
 {
-	list_del_init(&slot->node);
 	return slot_offer(&slots->table, slot->index, submittable);
+}
+
+/* I/O of the module's own is about to begin, for all of a list, which is then forgotten, too. */
+static inline void blktap_slot_start(struct blktap_slots *slots, struct blktap_slot *slot)
+{
+	slot_move(&slots->table, slot->index, SLOT_STARTED);
 }
 
 /* The request is done, whatever it has come to. */

@@ -195,11 +195,10 @@ void blktap_submit(struct list_head *slots)
 	/* Who sleeps for a device does not collect what others have done. */
 	if (current->plug == &plug)
 		list_add(&watch.list, &plug.cb_list);
-	list_for_each_entry_safe(slot, next, slots, node) {
-		/* From its start on it may be collected and be used again. */
-		list_del_init(&slot->node);
+	/* From its start on a slot may be collected and be used again, its node included. */
+	list_for_each_entry_safe(slot, next, slots, node)
 		start_one(slot);
-	}
+	INIT_LIST_HEAD(slots);
 	blk_finish_plug(&plug);
 	if (!watch.data)
 		blktap_collect_resume(queue);
@@ -222,6 +221,7 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 	struct blktap_slot *slot;
 	struct blktap_slot *next;
 	unsigned int count = 0;
+	LIST_HEAD(others);
 
 	if (mtree_empty(&queue->vbd->delegations) || queue->barriers)
 		return;
@@ -229,17 +229,21 @@ void blktap_submit_choose(struct blktap_queue *queue, struct list_head *taken,
 	list_for_each_entry_safe(slot, next, taken, node) {
 		delegation = !blktap_may_submit(slot) ? NULL :
 			blktap_delegation_get(queue, &slot->request);
-		if (!delegation)
+		if (!delegation) {
+			list_move_tail(&slot->node, &others);
 			continue;
+		}
 		slot->delegation = delegation;
 		slot->target = delegation->target;
 		slot->position = delegation->offset +
 			(slot->request.sector - delegation->sector) * RING_SECTOR_SIZE;
 		gather_pieces(queue, slot);
-		blktap_slot_move(&queue->slots, slot, SLOT_STARTED, starts);
+		blktap_slot_start(&queue->slots, slot);
 		count++;
 	}
 	rcu_read_unlock();
+	list_splice_tail_init(taken, starts);
+	list_splice(&others, taken);
 	blktap_count(queue->vbd, requests_delegated, count);
 }
 

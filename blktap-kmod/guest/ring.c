@@ -150,8 +150,7 @@ static void note_refusal(struct blktap_vbd *vbd, const struct blkif_request *req
 static int take_one(struct blktap_queue *queue, struct list_head *taken)
 {
 	struct blktap_guest_ring *ring = &queue->guest;
-	struct blktap_slot *slot =
-		list_first_entry_or_null(&queue->slots.free, struct blktap_slot, node);
+	struct blktap_slot *slot = blktap_slot_next(&queue->slots);
 	enum blkif_verdict verdict;
 
 	if (!slot)

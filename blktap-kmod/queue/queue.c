@@ -83,10 +83,8 @@ bool blktap_queue_is_busy(const struct blktap_queue *queue)
 
 void blktap_queue_leave(struct blktap_queue *queue)
 {
-	if (blktap_queue_is_busy(queue))
-		return;
 	/* Closing waits for this. After removal nobody does: the work item may be gone. */
-	if (!queue->taking && !queue->gone)
+	if (!queue->taking && !queue->gone && !blktap_queue_is_busy(queue))
 		blktap_xenbus_kick(queue->vbd);
 }
 

@@ -145,13 +145,13 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 int blktap_user_announce(struct blktap_queue *queue, struct list_head *slots)
 {
 	struct blktap_slot *slot;
-	struct blktap_slot *next;
 	int count = 0;
 
-	list_for_each_entry_safe(slot, next, slots, node) {
+	list_for_each_entry(slot, slots, node) {
 		announce_one(queue, slot);
 		count++;
 	}
+	INIT_LIST_HEAD(slots);
 	/* tapdisk that sees the index sees the entries. */
 	ring_store_release_u32(&kernel_head(queue)->req_prod, queue->user.announced);
 	return count;
