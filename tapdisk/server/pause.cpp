@@ -43,6 +43,9 @@ Result<void> Pause::begin(std::chrono::milliseconds limit) {
 Result<std::chrono::milliseconds> Pause::end() {
   const std::lock_guard locked{lock_};
   const State before = state_;
+  // The pause's thread has not seen that yet.
+  if (before != State::kNone && ended_)
+    return Error{ESRCH, "not paused: its pause was ended"};
   if (before != State::kNone) {
     ended_ = true;
     ends_.notify_all();

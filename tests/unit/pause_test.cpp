@@ -67,6 +67,19 @@ TEST_F(PauseTest, LastsUntilItIsEnded) {
   EXPECT_TRUE(comes_to(Pause::State::kPaused));
 }
 
+// Or a script would keep a snapshot of a disk that went on meanwhile.
+TEST_F(PauseTest, IsEndedOnce) {
+  for (int round = 0; round < 50; round++) {
+    ASSERT_TRUE(pause->begin(60s));
+    ASSERT_TRUE(comes_to(Pause::State::kPaused));
+    ASSERT_TRUE(pause->end());
+    const auto again = pause->end();
+    ASSERT_FALSE(again);
+    EXPECT_THAT(again.error().what, HasSubstr("was ended"));
+    ASSERT_TRUE(comes_to(Pause::State::kNone));
+  }
+}
+
 // Not before nothing is under way; but there may be much to sync, for which no guest waits.
 TEST_F(PauseTest, IsSyncedWhileTheGuestIsServedAndWhenItIsNot) {
   rests = false;
