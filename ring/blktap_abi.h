@@ -55,7 +55,8 @@
  * can do any more I/O on the guest's pages, the next one may attach, and gets them
  * first, in their order, as BLKTAP_REQ_REPLAYED. I/O that does not use the guest's
  * pages must have ended before the last reference to the open is gone: register the
- * fd with each io_uring that does any. A request that three have not survived fails.
+ * fd with each io_uring that does any. A request that three have not survived fails; one
+ * whose last RUN was with HOLD has survived what it leaves.
  *
  * BLKTAP_IOC_RUN is the one doorbell of both directions. Unless something is
  * delegated, see below, the module works only inside it, in tapdisk's own
@@ -221,7 +222,7 @@ struct blktap_attach {
 
 /*
  * Take no new requests: they stay on the guest's ring. For a caller that is about to leave and
- * wants to answer what it owns.
+ * wants to answer what it owns, or what of it it can.
  */
 #define BLKTAP_RUN_HOLD   (1u << 1)
 

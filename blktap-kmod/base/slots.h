@@ -54,7 +54,8 @@ struct blktap_slot {
 	bool bounced;                    /* the module has tried, and tapdisk has to           */
 	bool lingers;                    /* done, but in use for longer than one waits         */
 	bool again;                      /* not answered: it waits for the next tapdisk        */
-	u8 losses;                       /* tapdisks that went with it in hand                 */
+	bool replayed;                   /* a tapdisk that is gone had it                      */
+	u8 losses;                       /* of these, those that were not about to leave       */
 	/* under windows.lock */
 	struct blktap_window *window;    /* where tapdisk may see the pages; NULL: nowhere     */
 	bool shown;                      /* some page had a user PTE during this use           */

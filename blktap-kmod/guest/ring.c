@@ -178,6 +178,7 @@ static int take_one(struct blktap_queue *queue, struct list_head *taken)
 	slot->bounced = false;
 	slot->lingers = false;
 	slot->again = false;
+	slot->replayed = false;
 	slot->losses = 0;
 	blktap_slot_move(&queue->slots, slot, SLOT_BACKLOG, taken);
 	queue->barriers += slot->request.op == BLKIF_OP_WRITE_BARRIER;

@@ -197,7 +197,8 @@ void blktap_queue_revoke(struct blktap_queue *queue)
 
 		if (queue->slots.table.state[i].place != SLOT_OFFERED)
 			continue;
-		slot->losses++;
+		slot->replayed = true;
+		slot->losses += !queue->held;
 		blktap_backlog_set_aside(queue, slot);
 	}
 	blktap_queue_finish(queue);

@@ -130,13 +130,13 @@ static void announce_one(struct blktap_queue *queue, struct blktap_slot *slot)
 		.op = user_op(request->op),
 		.flags = (request->secure ? BLKTAP_REQ_SECURE : 0) |
 			 (submittable ? BLKTAP_REQ_SUBMITTABLE : 0) |
-			 (slot->losses ? BLKTAP_REQ_REPLAYED : 0),
+			 (slot->replayed ? BLKTAP_REQ_REPLAYED : 0),
 		.nr_segs = request->nr_segs,
 		.first_seg = slot->first,
 		.arrival = slot->arrival,
 		.discard_sectors = request->discard_sectors,
 	};
-	if (slot->losses)
+	if (slot->replayed)
 		blktap_count(vbd, requests_replayed, 1);
 	trace_blktap_announce(vbd->domid, vbd->devid, slot->index, request->op, request->sector,
 			      request->bytes, 0);

@@ -55,6 +55,9 @@ inline constexpr int kRetryPauseMs = 1;
 // How often it is tried again when the answer was ENOMEM.
 inline constexpr unsigned kStarvedMax = 5000;
 
+// How often writes are tried again for which the store had no room.
+inline constexpr int kFullPeriodMs = 1000;
+
 // Of each thread but the first, which do nothing deep.
 inline constexpr std::size_t kThreadStackBytes = 128 << 10;
 

@@ -113,14 +113,15 @@ void Aligner::go_on(Job& job) noexcept {
       break;
     case Step::kReadUnits:
       job.offset = down(job.at, store_.unit);
-      start_io(job, IoVerb::kRead, {&job.units, 1}, static_cast<std::uint32_t>(job.units.iov_len));
+      start_io(job, IoVerb::kRead, std::span{&job.units, 1},
+               static_cast<std::uint32_t>(job.units.iov_len));
       break;
     case Step::kWriteUnits: return write_units(job);
     case Step::kFailed: return finish(job, job.result);
   }
 }
 
-void Aligner::start_io(Job& job, IoVerb verb, std::span<iovec> data, std::uint32_t bytes) noexcept {
+void Aligner::start_io(Job& job, IoVerb verb, DataCursor data, std::uint32_t bytes) noexcept {
   job.verb = verb;
   job.fd = store_.fd;
   job.data = data;
@@ -141,7 +142,8 @@ void Aligner::write_units(Job& job) noexcept {
   job.offset = down(job.at, store_.unit);
   job.units.iov_base = job.buffer;
   job.units.iov_len = up(job.at + job.piece, store_.unit) - job.offset;
-  start_io(job, IoVerb::kWrite, {&job.units, 1}, static_cast<std::uint32_t>(job.units.iov_len));
+  start_io(job, IoVerb::kWrite, std::span{&job.units, 1},
+           static_cast<std::uint32_t>(job.units.iov_len));
 }
 
 void Aligner::io_finished(Io& io) noexcept {
@@ -163,14 +165,14 @@ void Aligner::next_piece(Job& job) noexcept {
 
 // The piece, between the buffer and the guest's pages, which it leaves behind.
 int Aligner::copy(Job& job, bool to_guest) noexcept {
-  std::span<iovec>& guest = job.op->data;
+  DataCursor& guest = job.op->data;
   const iovec mine{job.buffer + (job.at & (store_.unit - 1)), job.piece};
   const auto move = to_guest ? ::process_vm_writev : ::process_vm_readv;
   const ssize_t moved =
       retry_eintr([&] { return move(::getpid(), &mine, 1, guest.data(), guest.size(), 0); });
   if (moved < 0) return static_cast<int>(moved);
   if (moved != static_cast<ssize_t>(job.piece)) return -EFAULT;
-  drop_front(guest, job.piece);
+  guest.drop_front(job.piece);
   bytes_moved_.add(job.piece);
   return 0;
 }

@@ -89,7 +89,7 @@ class Aligner final : private IoClient, private MailboxClient, private RangeOwne
   void go_piece(Job& job) noexcept;
   void claim(Job& job, std::uint64_t start, std::uint64_t end, bool alone) noexcept;
   void go_on(Job& job) noexcept;
-  void start_io(Job& job, IoVerb verb, std::span<iovec> data, std::uint32_t bytes) noexcept;
+  void start_io(Job& job, IoVerb verb, DataCursor data, std::uint32_t bytes) noexcept;
   void write_units(Job& job) noexcept;
   void next_piece(Job& job) noexcept;
   int copy(Job& job, bool to_guest) noexcept;

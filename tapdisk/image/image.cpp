@@ -49,6 +49,7 @@ void Image::finish(ImageOp& op, int result) noexcept {
   check(op.running && result <= 0);
   op.running = false;
   op.result = result;
+  op.data.finish();
   op.client->op_finished(op);
 }
 

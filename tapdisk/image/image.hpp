@@ -15,7 +15,6 @@
 #pragma once
 
 #include <sys/types.h>
-#include <sys/uio.h>
 
 #include <array>
 #include <cstdint>
@@ -75,14 +74,14 @@ class ImageClient {
 };
 
 // One operation. It and the memory of `data` are the image's from start() to op_finished(), or
-// until the image is destroyed.
+// until the image is destroyed; the ranges that name the memory are what they were by then.
 struct ImageOp {
   ImageVerb verb = ImageVerb::kRead;
   bool running = false;
   bool secure = false;       // of a discard
   std::uint64_t sector = 0;  // units of 512 B
   std::uint64_t bytes = 0;   // length of the range; unless it is a discard, the sum over `data`
-  std::span<iovec> data;     // used up on the way
+  DataCursor data;
   int result = 0;            // 0 or -errno
   ImageClient* client = nullptr;
 

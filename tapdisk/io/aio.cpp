@@ -109,7 +109,7 @@ class AioEngine final : public Engine {
       later_ = taken == -EAGAIN;
       if (later_) break;
       Io& refused = *static_cast<Io*>(queue_[at].data);
-      refused.result = taken;
+      finish_io(refused, taken);
       finished_.push_back(&refused);
       at++;
     }

@@ -9,26 +9,21 @@
 #include "base/log.hpp"
 
 namespace tapdisk {
+
+void finish_io(Io& io, int result) noexcept {
+  io.result = result;
+  io.starved = 0;
+  io.data.finish();
+}
+
 namespace {
 
 IoProgress finish(Io& io, int result) noexcept {
-  io.result = result;
-  io.starved = 0;
+  finish_io(io, result);
   return IoProgress::kFinished;
 }
 
 }  // namespace
-
-void drop_front(std::span<iovec>& data, std::size_t bytes) noexcept {
-  while (!data.empty() && bytes >= data.front().iov_len) {
-    bytes -= data.front().iov_len;
-    data = data.subspan(1);
-  }
-  if (data.empty()) return;
-  iovec& front = data.front();
-  front.iov_base = static_cast<std::byte*>(front.iov_base) + bytes;
-  front.iov_len -= bytes;
-}
 
 IoProgress advance_io(Io& io, long result) noexcept {
   if (result == -EINTR) return IoProgress::kAgain;
@@ -50,7 +45,7 @@ IoProgress advance_io(Io& io, long result) noexcept {
   if (whole == 0) return finish(io, io.verb == IoVerb::kRead ? -ENODATA : -EIO);
   io.offset += whole;
   io.left -= whole;
-  drop_front(io.data, whole);
+  io.data.drop_front(whole);
   return IoProgress::kAgain;
 }
 

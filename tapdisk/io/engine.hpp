@@ -8,11 +8,10 @@
 //                   collects first, then tells the clients
 //
 // An Io belongs to its client; the engine borrows it from start() until io_finished(). The
-// memory it names is used as it is (O_DIRECT reaches the guest's own pages), never copied.
+// memory it names is used as it is (O_DIRECT reaches the guest's own pages), never copied; the
+// ranges that name it are at the end what they were.
 // One thread only, the one that made the engine.
 #pragma once
-
-#include <sys/uio.h>
 
 #include <cstdint>
 #include <memory>
@@ -21,6 +20,7 @@
 
 #include "base/counter.hpp"
 #include "base/result.hpp"
+#include "io/data.hpp"
 
 namespace tapdisk {
 
@@ -46,7 +46,7 @@ struct Io {
   IoVerb verb = IoVerb::kRead;
   int fd = -1;
   std::uint64_t offset = 0;  // bytes from the start of the file
-  std::span<iovec> data;     // what is still to be moved; shrinks as it is
+  DataCursor data;           // what is still to be moved
   std::uint32_t left = 0;    // bytes in `data`
   int result = 0;            // 0 or -errno; kWatch: poll(2) events
   unsigned starved = 0;      // the engine's: how often there was no memory for it
@@ -106,8 +106,8 @@ enum class IoProgress {
 };
 IoProgress advance_io(Io& io, long result) noexcept;
 
-// What is left of `data` when its first `bytes` have been moved.
-void drop_front(std::span<iovec>& data, std::size_t bytes) noexcept;
+// It has ended, with 0, -errno or, a kWatch, events.
+void finish_io(Io& io, int result) noexcept;
 
 // A moment for the kernel to find memory again; the alternative to it is a busy loop.
 void pause_before_retry() noexcept;

@@ -65,6 +65,7 @@ std::string answer_line(std::string_view line, const ControlHooks& hooks) {
   if (*command == "stats") return R"({"ok":true,"stats":)" + hooks.stats() + "}";
   if (*command == "resize") return told(hooks.resize(), "sectors");
   if (*command == "leave") return told(hooks.leave());
+  if (*command == "give-up" && hooks.give_up) return told(hooks.give_up(), "writes");
   if (hooks.pause) {
     if (*command == "pause") return begin_pause(request, *hooks.pause);
     if (*command == "paused") return view_pause(*hooks.pause);

@@ -6,9 +6,10 @@
 //
 // The socket speaks lines, one JSON object each: {"cmd":"stats"}, "resize", "leave" or "version" is
 // answered by one line, with "ok" and what was asked for, or with "error". So is a "pause", which
-// begins one of "seconds", a "paused", which says whether it has got so far, and a "resume". A
-// client that sends too much, or nothing for too long, is cut off; it costs one of a fixed number
-// of sessions until then.
+// begins one of "seconds", a "paused", which says whether it has got so far, and a "resume"; and a
+// "give-up", which lets fail what waits for room and says how many "writes" that are. A client that
+// sends too much, or nothing for too long, is cut off; it costs one of a fixed number of sessions
+// until then.
 #pragma once
 
 #include <boost/asio/io_context.hpp>
@@ -36,6 +37,7 @@ struct ControlHooks {
   std::function<void()> stop;          // SIGTERM or SIGINT came
   std::function<bool()> claim = {};    // unless empty, called now and then until it says true
   std::function<Result<void>()> leave = {};  // makes room for another tapdisk, or says why not
+  std::function<Result<std::size_t>()> give_up = {};  // how many writes that waited for room fail
   Pause* pause = nullptr;              // not there: there is none
   std::function<void()> beat = {};     // called every `beat_period`, unless that is 0
   std::chrono::milliseconds beat_period{0};

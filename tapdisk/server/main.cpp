@@ -22,6 +22,7 @@
 #include "base/log.hpp"
 #include "base/paths.hpp"
 #include "server/control.hpp"
+#include "server/full_store.hpp"
 #include "server/notify.hpp"
 #include "server/options.hpp"
 #include "server/pause.hpp"
@@ -180,6 +181,14 @@ PausedDisk paused_disk(const AttachOptions& attach, OpenImage& image, QueueThrea
           [&] { return image.sync(); }, [&] { tell_unsynced(queues); }};
 }
 
+Result<std::size_t> give_up(const AttachOptions& attach, QueueThreads& queues,
+                            const FullStore& full) {
+  const std::size_t waiting = full.waiting();
+  if (!waiting) return plain_error(attach.vbd, "nothing waits for room", ESRCH);
+  queues.give_up();
+  return waiting;
+}
+
 // Says that this process is alive, unless one of its queues is not.
 void beat(QueueThreads& queues) {
   const std::optional<unsigned> queue = queues.hanging();
@@ -210,7 +219,9 @@ int serve(const Options& options) {
                                                 "cannot be submitted: its I/O is not direct",
                                                 EOPNOTSUPP));
   ErrorLog errors{options.image.path, [](const std::string& line) { log::error("{}", line); }};
-  auto opened = QueueThreads::open({options.attach, options.engine, **image, errors,
+  FullStore full{options.image.path, options.when_full,
+                 [](const std::string& line) { log::warning("{}", line); }};
+  auto opened = QueueThreads::open({options.attach, options.engine, **image, errors, full,
                                     options.path == DataPath::kMix});
   if (!opened) return failed_to_start(options, opened.error());
   QueueThreads& queues = **opened;
@@ -233,6 +244,7 @@ int serve(const Options& options) {
         if (may) stop();
         return may;
       },
+      [&] { return give_up(options.attach, queues, full); },
       &pause,
       [&] { beat(queues); }, notify::alive_period()}, (*image)->device());
   if (!control) return failed_to_start(options, control.error());
@@ -252,6 +264,8 @@ int serve(const Options& options) {
     if (!settled) log::error("{}", settled.error().what);
     return failed(kRunFailed, gone.error());
   }
+  if (const std::size_t waiting = full.waiting(); waiting && !*gone)
+    log::warning("{} writes that wait for room are left to the next tapdisk", waiting);
   // What is of no use any more must not be left to the toolstack, which may run no script.
   if (*gone && !options.record.empty()) ::unlink(options.record.c_str());
   if (!settled) return failed(kRunFailed, settled.error());

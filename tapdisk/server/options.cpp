@@ -52,8 +52,8 @@ void add_choice(CLI::App& app, const char* name, T& target,
       ->default_str(otherwise);
 }
 
-void describe(CLI::App& app, Options& options) {
-  app.set_version_flag("--version", "tapdisk " TAPDISK_VERSION);
+// What the disk is, and what becomes of its image.
+void describe_disk(CLI::App& app, Options& options) {
   app.add_option("--vbd", options.attach.vbd, "the vbd to serve: vbd-DOMAIN-DEVICE")
       ->required()
       ->check([](const std::string& name) {
@@ -64,19 +64,6 @@ void describe(CLI::App& app, Options& options) {
   app.add_option("--identity", options.image.identity,
                  "what the image must be, as the disk's record has it");
   app.add_flag("--read-only", options.image.read_only, "never write to the image");
-  add_choice<EngineKind>(app, "--engine", options.engine,
-                         {{"auto", EngineKind::kAuto},
-                          {"io_uring", EngineKind::kUring},
-                          {"libaio", EngineKind::kAio}},
-                         "how I/O is done");
-  add_choice<DataPath>(app, "--data-path", options.path,
-                       {{"auto", DataPath::kAuto},
-                        {"window", DataPath::kWindow},
-                        {"delegate", DataPath::kDelegate},
-                        {"submit", DataPath::kSubmit},
-                        {"mix", DataPath::kMix}},
-                       "who moves the data: the module where it can; tapdisk; the module; the "
-                       "module, where tapdisk says for each request; all of them by turns");
   add_choice<Direct>(app, "--direct", options.image.direct,
                      {{"auto", Direct::kAuto}, {"on", Direct::kOn}, {"off", Direct::kOff}},
                      "whether I/O bypasses the page cache");
@@ -90,6 +77,29 @@ void describe(CLI::App& app, Options& options) {
                       "whether the image is locked: always; where that is possible; never");
   app.add_flag("--shared", options.image.lock.shares,
                "let other guests whose disks say so, too, use the image at the same time");
+  add_choice<WhenFull>(app, "--when-full", options.when_full,
+                       {{"report", WhenFull::kReport}, {"hold", WhenFull::kHold}},
+                       "what becomes of a write for which the storage has no room: the guest gets "
+                       "an error; it waits until there is room");
+  app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
+  app.add_flag("--removable", options.attach.removable, "the disk is removable");
+}
+
+// How it is served.
+void describe_service(CLI::App& app, Options& options) {
+  add_choice<EngineKind>(app, "--engine", options.engine,
+                         {{"auto", EngineKind::kAuto},
+                          {"io_uring", EngineKind::kUring},
+                          {"libaio", EngineKind::kAio}},
+                         "how I/O is done");
+  add_choice<DataPath>(app, "--data-path", options.path,
+                       {{"auto", DataPath::kAuto},
+                        {"window", DataPath::kWindow},
+                        {"delegate", DataPath::kDelegate},
+                        {"submit", DataPath::kSubmit},
+                        {"mix", DataPath::kMix}},
+                       "who moves the data: the module where it can; tapdisk; the module; the "
+                       "module, where tapdisk says for each request; all of them by turns");
   add_choice<bool>(app, "--source", options.attach.grants, {{"module", false}, {"grants", true}},
                    "where requests come from: the module; the guest's ring itself");
   add_choice<bool>(app, "--window", options.attach.prefault,
@@ -117,9 +127,13 @@ void describe(CLI::App& app, Options& options) {
   app.add_option("--control", options.control, "path of the control socket");
   app.add_option("--backend", options.backend,
                  "directory of the vbd in xenstore, to be told the process's ID");
-  app.add_flag("--cdrom", options.attach.cdrom, "the disk is a CD-ROM");
-  app.add_flag("--removable", options.attach.removable, "the disk is removable");
   app.add_flag("--foreground-log", options.foreground_log, "log for a reader, not the journal");
+}
+
+void describe(CLI::App& app, Options& options) {
+  app.set_version_flag("--version", "tapdisk " TAPDISK_VERSION);
+  describe_disk(app, options);
+  describe_service(app, options);
 }
 
 // What the profile says of what was not given.

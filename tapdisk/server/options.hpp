@@ -12,6 +12,7 @@
 #include "base/result.hpp"
 #include "image/image.hpp"
 #include "io/engine.hpp"
+#include "server/full_store.hpp"
 #include "vbd/kmod_source.hpp"
 
 namespace tapdisk {
@@ -39,6 +40,7 @@ struct Options {
   EngineKind engine = EngineKind::kAuto;
   DataPath path = DataPath::kAuto;
   unsigned keep_seconds = 60;
+  WhenFull when_full = WhenFull::kReport;
   std::string control;  // path of the control socket
   std::string backend;  // directory in xenstore where to say which process this is; empty: nowhere
   std::string record;   // file that the arguments were in, if any

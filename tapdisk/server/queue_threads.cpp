@@ -68,7 +68,8 @@ Result<unsigned> QueueThread::make_parts() {
   // Until then the next tapdisk is not let in: what this one began must not come after its I/O.
   if (const Result<void> held = engine_->outlast_with(source_->fd()); !held) return held.error();
   engine_->expect_data_in(source_->lasting());
-  server_.emplace(*source_, *image_, *engine_, setting_.errors, setting_.mixes);
+  server_.emplace(*source_, *image_, *engine_, setting_.errors, setting_.full,
+                  setting_.mixes);
   return attached->queues;
 }
 
@@ -134,6 +135,10 @@ void QueueThreads::hold() noexcept {
 
 void QueueThreads::release() noexcept {
   for (const auto& thread : threads_) thread->release();
+}
+
+void QueueThreads::give_up() noexcept {
+  for (const auto& thread : threads_) thread->give_up();
 }
 
 bool QueueThreads::rest() const noexcept {

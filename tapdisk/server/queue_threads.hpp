@@ -25,6 +25,7 @@
 #include "image/image.hpp"
 #include "io/engine.hpp"
 #include "server/error_log.hpp"
+#include "server/full_store.hpp"
 #include "server/server.hpp"
 #include "server/stats.hpp"
 #include "vbd/grant_source.hpp"
@@ -38,6 +39,7 @@ struct QueueSetting {
   EngineKind engine = EngineKind::kAuto;
   const OpenImage& image;
   ErrorLog& errors;
+  FullStore& full;
   bool mixes = false;  // see mix.hpp
 };
 
@@ -63,6 +65,7 @@ class QueueThread {
   void stop() noexcept { server_->stop(); }
   void hold() noexcept { server_->hold(); }
   void release() noexcept { server_->release(); }
+  void give_up() noexcept { server_->give_up(); }
   bool rests() const noexcept { return server_->rests(); }
   bool vbd_is_gone() const noexcept { return server_->vbd_is_gone(); }  // after join()
   // Whether it has turned since the last call, or sleeps. Not before open() has returned, and for
@@ -127,6 +130,9 @@ class QueueThreads {
   void hold() noexcept;
   void release() noexcept;
   bool rest() const noexcept;
+
+  // Writes that wait for room in the store fail.
+  void give_up() noexcept;
 
   unsigned count() const noexcept { return static_cast<unsigned>(threads_.size()); }
   std::string_view engine() const noexcept { return threads_.front()->view().engine->name(); }

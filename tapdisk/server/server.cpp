@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <optional>
+#include <utility>
 #include <variant>
 
 #include "base/check.hpp"
@@ -29,8 +30,10 @@ ImageVerb image_verb(RequestVerb verb) noexcept {
 
 }  // namespace
 
-Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, bool mixes)
-    : source_(source), image_(image), engine_(engine), errors_(errors), mixes_(mixes) {
+Server::Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, FullStore& full,
+               bool mixes)
+    : source_(source), image_(image), engine_(engine), errors_(errors), full_(full),
+      mixes_(mixes) {
   for (Slot slot = 0; slot < kSlotsMax; slot++) {
     ops_[slot].slot = slot;
     ops_[slot].client = this;
@@ -50,6 +53,7 @@ void Server::ask(std::atomic<bool>& wish, bool value) noexcept {
 // after the last one none does.
 bool Server::is_asked() const noexcept {
   return (!draining_ && stop_asked_.load(std::memory_order_acquire)) ||
+         give_up_asked_.load(std::memory_order_acquire) ||
          holds_ != hold_asked_.load(std::memory_order_acquire);
 }
 
@@ -68,10 +72,11 @@ void Server::turn() {
     news_ = true;
     rests_.store(false, std::memory_order_relaxed);
   }
+  look_for_room();
   if (!gone_ && (news_ || source_.has_replies() || !(is_busy() || holds_))) ring();
   // What was answered while ringing is handed over before anything else.
   const bool more = !gone_ && source_.has_replies();
-  if (drained_ && !more) over_ = true;
+  if ((drained_ || leaves_writes()) && !more) over_ = true;
   if (over_) return;
   if (draining_ && Clock::now() >= deadline_)
     fail(Error{ETIMEDOUT, "still not idle after the time for it; giving up"});
@@ -175,6 +180,47 @@ void Server::io_finished(Io& io) noexcept {
 
 void Server::op_finished(ImageOp& op) noexcept {
   under_way_--;
+  if (op.verb == ImageVerb::kWrite && waits_for_room(static_cast<SlotOp&>(op))) return;
+  end(op);
+}
+
+// Whether a write that has ended is to be tried again.
+bool Server::waits_for_room(SlotOp& op) noexcept {
+  if (gone_ || !full_.holds(op.result)) {
+    if (op.waited) goes_on(op);
+    return false;
+  }
+  if (full_waits_.empty()) try_at_ = Clock::now() + full_.period();
+  full_waits_.push_back(op.slot);
+  if (!std::exchange(op.waited, true)) {
+    counters_.writes_waited.add();
+    full_.waits(Clock::now());
+  }
+  return true;
+}
+
+void Server::goes_on(SlotOp& op) noexcept {
+  op.waited = false;
+  counters_.writes_went_on.add();
+  full_.goes_on(Clock::now());
+}
+
+// What waits for room is tried again, or fails.
+void Server::look_for_room() noexcept {
+  const bool gives_up = give_up_asked_.load(std::memory_order_acquire);
+  if (gives_up) give_up_asked_.store(false, std::memory_order_relaxed);
+  if (full_waits_.empty() || (!gives_up && (draining_ || Clock::now() < try_at_))) return;
+  for (const Slot slot : std::exchange(full_waits_, {})) {
+    if (gives_up) {
+      goes_on(ops_[slot]);
+      end(ops_[slot]);
+    } else {
+      perform(StartData{slot});
+    }
+  }
+}
+
+void Server::end(ImageOp& op) noexcept {
   if (op.result && !gone_) {
     counters_.errors.add();
     errors_.report(op, Clock::now());
@@ -200,18 +246,21 @@ void Server::op_finished(ImageOp& op) noexcept {
   perform(queue_.step(DataDone{static_cast<SlotOp&>(op).slot, op.result}));
 }
 
-// What is owned is finished; what the guest asks for from now on stays on its ring.
+// What is owned is finished; what the guest asks for from now on stays on its ring. The source is
+// told so even if nothing has to be finished.
 void Server::drain() noexcept {
   if (draining_) return;
   draining_ = true;
+  news_ = true;
   deadline_ = Clock::now() + std::chrono::milliseconds{kDrainLimitMs};
   perform(queue_.step(Drain{}));
 }
 
 // How long the engine may sleep.
 int Server::patience_ms() const noexcept {
-  if (!draining_) return -1;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Clock::now());
+  if (!draining_ && full_waits_.empty()) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(
+      (draining_ ? deadline_ : try_at_) - Clock::now());
   return static_cast<int>(std::clamp<std::int64_t>(left.count(), 1, kDrainLimitMs));
 }
 

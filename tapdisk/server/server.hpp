@@ -21,11 +21,14 @@
 #include <optional>
 
 #include "base/counter.hpp"
+#include "base/limits.hpp"
 #include "base/resource.hpp"
 #include "base/result.hpp"
+#include "base/static_vector.hpp"
 #include "image/image.hpp"
 #include "io/engine.hpp"
 #include "server/error_log.hpp"
+#include "server/full_store.hpp"
 #include "server/mix.hpp"
 #include "vbd/queue.hpp"
 #include "vbd/source.hpp"
@@ -43,15 +46,19 @@ struct ServerCounters {
   Counter bytes_written;
   Counter bytes_discarded;
   Counter errors;
+  Counter writes_waited;  // for room in the store; each once
+  Counter writes_went_on;
 };
 
 class Server final : private ImageClient, private IoClient {
  public:
   // If it `mixes`, not all that is submittable is submitted.
-  Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, bool mixes = false);
+  Server(Source& source, Image& image, Engine& engine, ErrorLog& errors, FullStore& full,
+         bool mixes = false);
 
-  // Until the vbd is gone, or stop() and nothing is in flight. The error is a failure at run
-  // time: the module is not understood, or I/O does not end.
+  // Until the vbd is gone, or stop() and nothing is in flight; writes that wait for room are then
+  // left to whoever serves the vbd next. The error is a failure at run time: the module is not
+  // understood, or I/O does not end.
   Result<void> run();
 
   // Whether run() has ended because the vbd is gone.
@@ -63,6 +70,9 @@ class Server final : private ImageClient, private IoClient {
   // Between the two no request is taken; what is owned is finished. Any thread.
   void hold() noexcept { ask(hold_asked_, true); }
   void release() noexcept { ask(hold_asked_, false); }
+
+  // What waits for room in the store fails. Any thread.
+  void give_up() noexcept { ask(give_up_asked_, true); }
 
   // Whether it holds, and has nothing under way. Any thread.
   bool rests() const noexcept { return rests_.load(std::memory_order_acquire); }
@@ -76,6 +86,7 @@ class Server final : private ImageClient, private IoClient {
  private:
   struct SlotOp : ImageOp {
     Slot slot = 0;
+    bool waited = false;  // for room
   };
   using Clock = std::chrono::steady_clock;
 
@@ -95,7 +106,9 @@ class Server final : private ImageClient, private IoClient {
     } const guard{sleeps_};
     return call();
   }
-  bool is_busy() const noexcept { return under_way_ > 0; }
+  bool is_busy() const noexcept { return under_way_ > 0 || !full_waits_.empty(); }
+  // Only what waits for room is left.
+  bool leaves_writes() const noexcept { return draining_ && under_way_ == 0 && is_busy(); }
   std::optional<Place> place_of(const Request& request) noexcept;
   void perform(const Actions& actions) noexcept;
   void perform(const StartData& action) noexcept;
@@ -105,6 +118,10 @@ class Server final : private ImageClient, private IoClient {
 
   void start(ImageOp& op) noexcept;
   void watch_source() noexcept;
+  bool waits_for_room(SlotOp& op) noexcept;
+  void goes_on(SlotOp& op) noexcept;
+  void end(ImageOp& op) noexcept;
+  void look_for_room() noexcept;
   void io_finished(Io& io) noexcept override;
   void op_finished(ImageOp& op) noexcept override;
 
@@ -116,6 +133,7 @@ class Server final : private ImageClient, private IoClient {
   Image& image_;
   Engine& engine_;
   ErrorLog& errors_;
+  FullStore& full_;
   Queue queue_;
   const bool mixes_;
   Coin coin_;
@@ -126,10 +144,13 @@ class Server final : private ImageClient, private IoClient {
   bool watching_ = false;
   std::atomic<bool> stop_asked_{false};
   std::atomic<bool> hold_asked_{false};
+  std::atomic<bool> give_up_asked_{false};
   std::atomic<bool> rests_{false};
   std::atomic<bool> sleeps_{true};  // not in run()
 
   unsigned under_way_ = 0;  // operations of the image
+  StaticVector<Slot, kSlotsMax> full_waits_;  // whose writes wait for room
+  Clock::time_point try_at_{};                // is there some?
   bool news_ = true;      // the source may have requests
   bool gone_ = false;     // replies go nowhere
   bool draining_ = false;

@@ -8,6 +8,12 @@ namespace {
 
 using nlohmann::json;
 
+// Which of the two was counted first is not known here.
+std::uint64_t waiting_of(const ServerCounters& served) {
+  const std::uint64_t went_on = served.writes_went_on.get();
+  return served.writes_waited.get() - went_on;
+}
+
 json counters_of(const QueueView& queue) {
   const EngineCounters& io = queue.engine->counters();
   const SourceCounters& vbd = queue.source->counters();
@@ -27,6 +33,8 @@ json counters_of(const QueueView& queue) {
       {"bytes_discarded", served.bytes_discarded.get()},
       {"bytes_realigned", queue.image->bytes_realigned()},
       {"errors", served.errors.get()},
+      {"writes_waited", served.writes_waited.get()},
+      {"writes_waiting", waiting_of(served)},
       {"turns", served.turns.get()},
       {"doorbells", vbd.rings.get()},
       {"engine_calls", io.calls.get()},

@@ -92,10 +92,13 @@ int resume(const Places& places, const std::string& vbd) {
 }
 
 int let_fail(const Places& places, const std::string& vbd) {
-  const Result<unsigned long> kept = give_up(places, vbd);
-  if (!kept) return fail(kept.error());
+  const Result<GivenUp> given_up = give_up(places, vbd);
+  if (!given_up) return fail(given_up.error());
+  if (given_up->for_room)
+    return print(fmt::format("{}: {} writes fail that waited for room\n", vbd,
+                             given_up->requests));
   return print(fmt::format("{}: {} requests fail, and all others until it has a tapdisk\n", vbd,
-                           *kept));
+                           given_up->requests));
 }
 
 // What CLI11 says of an unknown word does not say what there is.
@@ -138,7 +141,7 @@ int run(int argc, char** argv) {
   CLI::App& resume_command = *app.add_subcommand("resume", "end the pause");
   resume_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
   CLI::App& give_up_command =
-      *app.add_subcommand("give-up", "let fail what waits for a tapdisk");
+      *app.add_subcommand("give-up", "let fail what waits for a tapdisk, or for room");
   give_up_command.add_option("VBD", vbd, "vbd-DOMAIN-DEVICE, as in the list")->required();
 
   try {

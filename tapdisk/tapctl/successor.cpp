@@ -39,6 +39,17 @@ Result<Service> look(const Places& places, const std::string& vbd) {
                  number_of(*view, "keep_left_ms"), number_of(*view, "kept")};
 }
 
+Result<GivenUp> give_up_for_room(const Places& places, const std::string& vbd) {
+  const auto answer = ask(places, vbd, R"({"cmd":"give-up"})");
+  if (!answer && (answer.error().code == ENOENT || answer.error().code == ECONNREFUSED))
+    return plain_error(vbd, "nothing waits, for it has no tapdisk", ESRCH);
+  if (!answer) return answer.error();
+  const auto writes = answer->find("writes");
+  if (writes == answer->end() || !writes->is_number_unsigned())
+    return plain_error(vbd, "tapdisk's answer is not understood", EPROTO);
+  return GivenUp{writes->get<unsigned long>(), true};
+}
+
 }  // namespace
 
 Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd) {
@@ -69,15 +80,15 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
   }
 }
 
-Result<unsigned long> give_up(const Places& places, const std::string& vbd) {
+Result<GivenUp> give_up(const Places& places, const std::string& vbd) {
   const Result<Service> now = look(places, vbd);
   if (!now) return now.error();
-  if (!now->keep_left_ms) return plain_error(vbd, "nothing waits for a tapdisk", ESRCH);
+  if (!now->keep_left_ms) return give_up_for_room(places, vbd);
   const std::string file = places.class_directory + "/" + vbd + "/give_up";
   const Result<Fd> fd = open_file(file, O_WRONLY);
   if (!fd) return fd.error();
   if (::write(fd->get(), "1", 1) != 1) return system_error(file, errno);
-  return now->kept;
+  return GivenUp{now->kept, false};
 }
 
 }  // namespace tapdisk

@@ -23,8 +23,12 @@ struct Succession {
 // and waits until that one serves the guest. Error: it stays, or none has followed.
 Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd);
 
-// What waits for a tapdisk fails; gives how many requests that are, those on the guest's rings not
-// among them. Error: there is a tapdisk, or nothing waits for one.
-Result<unsigned long> give_up(const Places& places, const std::string& vbd);
+struct GivenUp {
+  unsigned long requests = 0;  // that fail; what is still on the guest's rings is not counted
+  bool for_room = false;       // they waited for room in the storage, else for a tapdisk
+};
+
+// What waits for a tapdisk, or has one and waits for room, fails. Error: nothing waits for either.
+Result<GivenUp> give_up(const Places& places, const std::string& vbd);
 
 }  // namespace tapdisk

@@ -57,7 +57,8 @@ void serve_reads(benchmark::State& state, EngineKind kind, const char* parent) {
       testing::FakeSource source{module, guest};
       guest.source = &source;
       ErrorLog errors{options.path, [](const std::string&) {}};
-      Server server{source, **image, **engine, errors};
+      FullStore full{options.path, WhenFull::kReport, [](const std::string&) {}};
+      Server server{source, **image, **engine, errors, full};
       state.ResumeTiming();
       if (!server.run()) state.SkipWithError("the server failed");
       state.PauseTiming();

@@ -32,6 +32,28 @@ TEST_F(Keep, ARequestThatEndsEachTapdiskFailsAlone)
     EXPECT_EQ(status(), BLKIF_RSP_OKAY);
 }
 
+// As one does for whose writes there is no room.
+TEST_F(Keep, WhoWasAboutToLeaveHasNotComeToItsEnd)
+{
+    put(BLKIF_OP_WRITE, 8, 1);
+    frontend.push();
+    expect_announced(8, false);
+    for (int tapdisks = 1; tapdisks < 6; tapdisks++) {
+        EXPECT_EQ(seat->run(BLKTAP_RUN_HOLD), 0);
+        lose_tapdisk();
+        next_tapdisk();
+        expect_announced(8, true);
+    }
+    // But this is one.
+    for (int deaths = 0; deaths < 2; deaths++) {
+        lose_tapdisk();
+        next_tapdisk();
+        expect_announced(8, true);
+    }
+    lose_tapdisk();
+    EXPECT_EQ(status(), BLKIF_RSP_ERROR);
+}
+
 TEST_F(Keep, WhatWasLostWithItDoesNotFailWithIt)
 {
     for (std::uint64_t sector = 8; sector <= 24; sector += 8)

@@ -34,7 +34,9 @@ constexpr unsigned kPages = 600;  // of the disk
 
 class SimEngine final : public Engine {
  public:
-  SimEngine(Dice& dice, unsigned faults) : dice_(dice), faults_(faults) {}
+  // Of a hundred I/Os so many fail, and of a hundred writes so many find no room.
+  SimEngine(Dice& dice, unsigned faults, unsigned full)
+      : dice_(dice), faults_(faults), full_(full) {}
 
   std::string_view name() const noexcept override { return "simulated"; }
   const EngineCounters& counters() const noexcept override { return counters_; }
@@ -54,6 +56,7 @@ class SimEngine final : public Engine {
       const unsigned choice = dice_.below(static_cast<unsigned>(finished.size()));
       Io* io = finished[choice];
       finished.erase(finished.begin() + choice);
+      finish_io(*io, io->result);
       io->client->io_finished(*io);
     }
     return any;
@@ -70,6 +73,11 @@ class SimEngine final : public Engine {
     if (dice_.percent(60)) return false;
     io.result = dice_.percent(faults_) ? -EIO : 0;
     if (io.result) return true;
+    if (io.verb == IoVerb::kWrite && dice_.percent(full_)) {
+      io.data.drop_front(dice_.below(2) * 512);
+      io.result = -ENOSPC;
+      return true;
+    }
     ssize_t moved = io.left;
     if (io.verb == IoVerb::kRead)
       moved = ::preadv(io.fd, io.data.data(), static_cast<int>(io.data.size()),
@@ -83,6 +91,7 @@ class SimEngine final : public Engine {
 
   Dice& dice_;
   unsigned faults_;
+  unsigned full_;
   EngineCounters counters_;
   std::vector<Io*> started_;
 };
@@ -254,7 +263,8 @@ class Ending final : public FakeGuest {
 // Gives how many requests were in flight at most.
 void simulate(std::uint64_t seed, const std::string& path, unsigned& in_flight_max) {
   Dice dice{seed};
-  SimEngine engine{dice, dice.percent(30) ? dice.below(10) : 0};
+  SimEngine engine{dice, dice.percent(30) ? dice.below(10) : 0,
+                   dice.percent(30) ? dice.below(60) : 0};
   auto file = open_file(path, O_RDWR);
   ASSERT_TRUE(file) << file.error().what;
   SimImage image{file->get(), engine};
@@ -264,13 +274,15 @@ void simulate(std::uint64_t seed, const std::string& path, unsigned& in_flight_m
   FakeSource source{module, ending};
   guest.source = ending.source = &source;
   ErrorLog errors{path, [](const std::string&) {}};
-  Server server{source, image, engine, errors};
+  FullStore full{path, WhenFull::kHold, [](const std::string&) {}, std::chrono::milliseconds{0}};
+  Server server{source, image, engine, errors, full};
   ending.server = &server;
 
   const Result<void> outcome = server.run();
   EXPECT_TRUE(outcome) << outcome.error().what;
-  // Who is told to stop answers what was asked; a vbd that is gone is owed nothing.
-  if (ending.kind != Ending::Kind::kRemoved) {
+  // Who is told to stop answers what was asked, but for writes that wait for room; a vbd that is
+  // gone is owed nothing.
+  if (ending.kind != Ending::Kind::kRemoved && !full.waiting()) {
     EXPECT_EQ(guest.in_flight, 0u);
   }
   in_flight_max = std::max(in_flight_max, guest.in_flight_max);

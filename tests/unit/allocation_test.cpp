@@ -96,7 +96,8 @@ TEST_P(AllocationTest, TheSteadyStateAllocatesNothing) {
   FakeSource source{module, guest};
   guest.source = &source;
   ErrorLog errors{options.path, [](const std::string&) {}};
-  Server server{source, **image, **engine, errors};
+  FullStore full{options.path, WhenFull::kReport, [](const std::string&) {}};
+  Server server{source, **image, **engine, errors, full};
 
   allocations = 0;
   EXPECT_TRUE(server.run());

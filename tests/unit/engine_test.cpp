@@ -315,66 +315,6 @@ TEST_P(EngineTest, AWriteThatEndsShortIsContinuedAndThenSaysWhy) {
   EXPECT_EQ(engine->counters().repeats.get(), 1u);
 }
 
-TEST(AdvanceIo, ConsumesRangesAcrossTheirBorders) {
-  std::array<std::byte, 4096> memory{};
-  std::array ranges{iovec{memory.data(), 512}, iovec{memory.data() + 1024, 1024},
-                    iovec{memory.data() + 3072, 512}};
-  Io io;
-  io.offset = 4096;
-  io.data = ranges;
-  io.left = 2048;
-  EXPECT_EQ(advance_io(io, 1024), IoProgress::kAgain);
-  EXPECT_EQ(io.offset, 5120u);
-  EXPECT_EQ(io.left, 1024u);
-  ASSERT_EQ(io.data.size(), 2u);
-  EXPECT_EQ(io.data[0].iov_base, memory.data() + 1536);
-  EXPECT_EQ(io.data[0].iov_len, 512u);
-  EXPECT_EQ(advance_io(io, 512), IoProgress::kAgain);
-  ASSERT_EQ(io.data.size(), 1u);
-  EXPECT_EQ(advance_io(io, 512), IoProgress::kFinished);
-  EXPECT_EQ(io.result, 0);
-}
-
-TEST(AdvanceIo, APartOfASectorIsMovedAgain) {
-  std::array<std::byte, 2048> memory{};
-  std::array ranges{iovec{memory.data(), 2048}};
-  Io io;
-  io.data = ranges;
-  io.left = 2048;
-  EXPECT_EQ(advance_io(io, 700), IoProgress::kAgain);
-  EXPECT_EQ(io.offset, 512u);
-  EXPECT_EQ(advance_io(io, 100), IoProgress::kFinished);
-  EXPECT_EQ(io.result, -ENODATA);
-}
-
-TEST(AdvanceIo, NothingIsLostWhenTheKernelSaysLater) {
-  Io io;
-  io.left = 512;
-  EXPECT_EQ(advance_io(io, -EAGAIN), IoProgress::kLater);
-  EXPECT_EQ(advance_io(io, -ECANCELED), IoProgress::kLater);
-  EXPECT_EQ(advance_io(io, -ENOMEM), IoProgress::kLater);
-  EXPECT_EQ(advance_io(io, -EINTR), IoProgress::kAgain);
-  EXPECT_EQ(io.left, 512u);
-}
-
-TEST(AdvanceIo, WantOfMemoryThatDoesNotEndIsAnError) {
-  Io io;
-  io.left = 512;
-  for (int round = 0; round < 2; round++) {
-    for (unsigned i = 0; i < kStarvedMax; i++)
-      ASSERT_EQ(advance_io(io, -ENOMEM), IoProgress::kLater);
-    EXPECT_EQ(advance_io(io, -ENOMEM), IoProgress::kFinished);
-    EXPECT_EQ(io.result, -ENOMEM);
-  }
-}
-
-TEST(AdvanceIo, ASyncThatFailedHasFailed) {
-  Io io;
-  io.verb = IoVerb::kSync;
-  EXPECT_EQ(advance_io(io, -ENOMEM), IoProgress::kFinished);
-  EXPECT_EQ(io.result, -ENOMEM);
-}
-
 TEST(MakeEngine, AutoTakesIoUringWhereItWorks) {
   const auto uring = make_uring_engine();
   const auto chosen = make_engine(EngineKind::kAuto);

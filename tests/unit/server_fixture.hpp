@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -68,14 +69,16 @@ class ServerFixture : public ::testing::TestWithParam<EngineKind> {
  protected:
   void SetUp() override {
     logged.clear();
-    engine = std::move(*make_engine(GetParam()));
+    engine = make_one();
     ImageOptions options;
     options.path = path;
     image = std::move(*open_raw(options, *engine));
     guest.module = &module;
     guest.at_end = [this] { source.remove(); };
-    server.emplace(source, *image, *engine, errors);
+    server.emplace(source, *image, *engine, errors, full);
   }
+
+  virtual std::unique_ptr<Engine> make_one() { return std::move(*make_engine(GetParam())); }
 
   TempDirectory directory;
   std::string path = directory.file("a.img", 1 << 20);
@@ -85,6 +88,8 @@ class ServerFixture : public ::testing::TestWithParam<EngineKind> {
   std::unique_ptr<Engine> engine;
   ViewedImage image;
   ErrorLog errors{path, [](const std::string& line) { logged.push_back(line); }};
+  FullStore full{path, WhenFull::kHold, [](const std::string& line) { logged.push_back(line); },
+                 std::chrono::milliseconds{10}};
   std::optional<Server> server;
   static inline std::vector<std::string> logged;
 };

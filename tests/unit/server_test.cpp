@@ -59,7 +59,7 @@ TEST_P(ServerTest, WhatIsSubmittableIsSubmitted) {
   module.submits = true;
   module.attach().features |= BLKTAP_FEATURE_SUBMIT;
   FakeSource submitting{module, guest};
-  Server server{submitting, *image, *engine, errors};
+  Server server{submitting, *image, *engine, errors, full};
   guest.at_end = [&] { submitting.remove(); };
   guest.wishes = {
       {BLKTAP_OP_WRITE, 8, kPage}, {BLKTAP_OP_FLUSH, 0, {}}, {BLKTAP_OP_READ, 16, kPage}};
@@ -145,7 +145,7 @@ TEST_P(ServerTest, TheVbdGoingAwayWithIoInFlightEndsItToo) {
   killer.inner = &guest;
   killer.source = &doomed;
   guest.at_end = nullptr;
-  Server other{doomed, *image, *engine, errors};
+  Server other{doomed, *image, *engine, errors, full};
   EXPECT_TRUE(other.run());
   EXPECT_EQ(other.counters().reads.get(), 32u);
 }

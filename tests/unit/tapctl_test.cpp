@@ -127,9 +127,25 @@ TEST_F(TapCtlTest, GivesUpOnlyWhatWaits) {
   set("vbd-2-51712", "kept", "3");
   const auto given_up = give_up(places, "vbd-2-51712");
   ASSERT_TRUE(given_up) << given_up.error().what;
-  EXPECT_EQ(*given_up, 3u);
+  EXPECT_EQ(given_up->requests, 3u);
+  EXPECT_FALSE(given_up->for_room);
   EXPECT_EQ(first_line(file), "1");
   EXPECT_THAT(give_up(places, "vbd-3-51712").error().what, HasSubstr("vbd-2-51712"));
+}
+
+TEST_F(TapCtlTest, GivesUpWhatWaitsForRoom) {
+  add_vbd("vbd-2-51712", "2", "51712");
+  ControlHooks hooks;
+  Result<std::size_t> said{2};
+  hooks.give_up = [&] { return said; };
+  const auto control = Control::open(places.run_directory + "/vbd-2-51712.sock", hooks);
+  ASSERT_TRUE(control) << control.error().what;
+  const auto given_up = give_up(places, "vbd-2-51712");
+  ASSERT_TRUE(given_up) << given_up.error().what;
+  EXPECT_EQ(given_up->requests, 2u);
+  EXPECT_TRUE(given_up->for_room);
+  said = Error{ESRCH, "nothing does"};
+  EXPECT_THAT(give_up(places, "vbd-2-51712").error().what, HasSubstr("nothing does"));
 }
 
 // A tapdisk that leaves as it is told, and what the module says then.
