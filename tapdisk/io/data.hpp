@@ -18,8 +18,10 @@ class DataCursor {
  public:
   DataCursor() noexcept = default;
   // All of `ranges`, which stay their owner's.
-  template <std::convertible_to<std::span<iovec>> Ranges>
-  DataCursor(Ranges&& ranges) noexcept : left_(std::forward<Ranges>(ranges)) {}
+  DataCursor(std::span<iovec> ranges) noexcept : left_(ranges) {}
+  template <class Ranges>
+    requires std::convertible_to<Ranges&, std::span<iovec>>
+  DataCursor(Ranges& ranges) noexcept : left_(ranges) {}
 
   bool empty() const noexcept { return left_.empty(); }
   std::size_t size() const noexcept { return left_.size(); }

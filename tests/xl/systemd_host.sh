@@ -47,5 +47,7 @@ END
             export container=test SYSTEMD_UNIT_PATH=$1/units SYSTEMD_GENERATOR_PATH=/nowhere
             exec /lib/systemd/systemd --system --show-status=no' - "$t" \
         >"$t/log" 2>&1 </dev/null || :; } 2>/dev/null
-    find "$hierarchy/blktap-test-$$" -depth -type d -exec rmdir {} +
+    # What has ended may be taking its own away at this moment.
+    find "$hierarchy/blktap-test-$$" -depth -type d -exec rmdir {} + 2>/dev/null || :
+    [ ! -e "$hierarchy/blktap-test-$$" ] || die "a control group is left"
 }
