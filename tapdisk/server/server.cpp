@@ -186,7 +186,7 @@ void Server::op_finished(ImageOp& op) noexcept {
 
 // Whether a write that has ended is to be tried again.
 bool Server::waits_for_room(SlotOp& op) noexcept {
-  if (gone_ || !full_.holds(op.result)) {
+  if (gone_ || op.given_up || !full_.holds(op.result)) {
     if (op.waited) goes_on(op);
     return false;
   }
@@ -200,24 +200,28 @@ bool Server::waits_for_room(SlotOp& op) noexcept {
 }
 
 void Server::goes_on(SlotOp& op) noexcept {
-  op.waited = false;
+  op.waited = op.given_up = false;
   counters_.writes_went_on.add();
   full_.goes_on(Clock::now());
 }
 
 // What waits for room is tried again, or fails.
 void Server::look_for_room() noexcept {
-  const bool gives_up = give_up_asked_.load(std::memory_order_acquire);
-  if (gives_up) give_up_asked_.store(false, std::memory_order_relaxed);
-  if (full_waits_.empty() || (!gives_up && (draining_ || Clock::now() < try_at_))) return;
-  for (const Slot slot : std::exchange(full_waits_, {})) {
-    if (gives_up) {
-      goes_on(ops_[slot]);
-      end(ops_[slot]);
-    } else {
-      perform(StartData{slot});
-    }
+  if (give_up_asked_.load(std::memory_order_acquire)) {
+    give_up_asked_.store(false, std::memory_order_relaxed);
+    give_up_writes();
   }
+  if (full_waits_.empty() || draining_ || Clock::now() < try_at_) return;
+  for (const Slot slot : std::exchange(full_waits_, {})) perform(StartData{slot});
+}
+
+void Server::give_up_writes() noexcept {
+  for (const Slot slot : std::exchange(full_waits_, {})) {
+    goes_on(ops_[slot]);
+    end(ops_[slot]);
+  }
+  // The others are being tried, and whoever asked was told of them, too.
+  for (SlotOp& op : ops_) op.given_up = op.waited;
 }
 
 void Server::end(ImageOp& op) noexcept {

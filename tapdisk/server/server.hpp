@@ -86,7 +86,8 @@ class Server final : private ImageClient, private IoClient {
  private:
   struct SlotOp : ImageOp {
     Slot slot = 0;
-    bool waited = false;  // for room
+    bool waited = false;  // for room; it may be tried again just now
+    bool given_up = false;  // and this is the last try
   };
   using Clock = std::chrono::steady_clock;
 
@@ -120,6 +121,7 @@ class Server final : private ImageClient, private IoClient {
   void watch_source() noexcept;
   bool waits_for_room(SlotOp& op) noexcept;
   void goes_on(SlotOp& op) noexcept;
+  void give_up_writes() noexcept;
   void end(ImageOp& op) noexcept;
   void look_for_room() noexcept;
   void io_finished(Io& io) noexcept override;

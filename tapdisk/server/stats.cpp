@@ -8,7 +8,7 @@ namespace {
 
 using nlohmann::json;
 
-// Which of the two was counted first is not known here.
+// In this order: a write that goes on meanwhile must not make it negative.
 std::uint64_t waiting_of(const ServerCounters& served) {
   const std::uint64_t went_on = served.writes_went_on.get();
   return served.writes_waited.get() - went_on;

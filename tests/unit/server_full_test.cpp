@@ -38,18 +38,21 @@ class FullEngine final : public Engine {
       engine_->start(io);
   }
   bool turn(int timeout_ms) noexcept override {
-    const std::vector<Io*> refused = std::exchange(refused_, {});
-    for (Io* io : refused) {
+    if (ends_late) refused_.swap(late_);
+    const std::vector<Io*> ended = std::exchange(refused_, {});
+    for (Io* io : ended) {
       io->data.drop_front(1024);
       finish_io(*io, -ENOSPC);
       io->client->io_finished(*io);
     }
-    return engine_->turn(refused.empty() ? timeout_ms : 0) || !refused.empty();
+    const bool sleeps = ended.empty() && late_.empty();
+    return engine_->turn(sleeps ? timeout_ms : 0) || !ended.empty();
   }
 
   // Whether the next write finds no room, when so many have not.
   std::function<bool(unsigned)> refuses;
   unsigned refused = 0;
+  bool ends_late = false;  // what is refused, a turn later
 
  private:
   void refuse(Io& io) {
@@ -59,6 +62,7 @@ class FullEngine final : public Engine {
 
   std::unique_ptr<Engine> engine_;
   std::vector<Io*> refused_;
+  std::vector<Io*> late_;
 };
 
 class FullServer : public testing::ServerFixture {
@@ -130,6 +134,18 @@ TEST_P(FullServer, TheyFailIfTheyAreGivenUpAndLaterOnesDoNot) {
   EXPECT_TRUE(server->run());
   EXPECT_THAT(guest.results, ElementsAre(-ENOSPC, -ENOSPC, -ENOSPC, -ENOSPC, 0));
   EXPECT_EQ(server->counters().errors.get(), 4u);
+  EXPECT_EQ(full.waiting(), 0u);
+}
+
+// Whoever gives them up while they are tried is told that they fail.
+TEST_P(FullServer, TheyFailIfTheyAreGivenUpWhileTheyAreTried) {
+  store->ends_late = true;
+  store->refuses = [this](unsigned refused) {
+    if (refused == 7) server->give_up();  // the last of the second try begins
+    return refused < 20;
+  };
+  EXPECT_TRUE(server->run());
+  EXPECT_THAT(guest.results, ElementsAre(-ENOSPC, -ENOSPC, -ENOSPC, -ENOSPC));
   EXPECT_EQ(full.waiting(), 0u);
 }
 
