@@ -37,6 +37,8 @@ void blktap_orphan_detach(struct blktap_queue *queue, bool keeps)
 	blktap_queue_revoke(queue);
 	if (queue->taking)
 		blktap_orphan_kick(queue);
+	/* It charges the one that has left. */
+	blktap_worker_kick(queue);
 }
 
 static void refuse_requests(struct blktap_queue *queue)

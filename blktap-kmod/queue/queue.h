@@ -96,6 +96,7 @@ struct blktap_queue {
 	unsigned long guessed_at;        /* vbd.withdrawals then: valid until it changes */
 	struct kthread_work submit_work; /* worker.c                                   */
 	struct kthread_worker *worker;   /* NULL until something is delegated          */
+	struct cgroup_subsys_state *charged; /* the worker's: whose I/O it starts      */
 	struct delayed_work work;        /* orphan.c: what must happen without tapdisk */
 	unsigned int backoff;
 	bool zombie;                     /* removed: free when idle, the thread ended  */

@@ -15,6 +15,7 @@
 #include "queue/worker.h"
 
 static void serve_queue(struct kthread_work *work);
+static void charge_nobody(struct kthread_work *work);
 
 void blktap_worker_init(struct blktap_queue *queue)
 {
@@ -57,6 +58,7 @@ void blktap_worker_kick(struct blktap_queue *queue)
 void blktap_worker_quit(struct blktap_queue *queue)
 {
 	struct kthread_worker *worker = queue->worker;
+	struct kthread_work last = KTHREAD_WORK_INIT(last, charge_nobody);
 
 	if (!worker)
 		return;
@@ -65,6 +67,7 @@ void blktap_worker_quit(struct blktap_queue *queue)
 	synchronize_rcu();
 	/* It queues itself again. */
 	kthread_cancel_work_sync(&queue->submit_work);
+	kthread_queue_work(worker, &last);
 	kthread_destroy_worker(worker);
 }
 
@@ -124,39 +127,41 @@ void blktap_submit_and_collect(struct blktap_queue *queue, struct list_head *slo
 /*
  * What the worker, whose thread this is, starts from here on counts as tapdisk's:
  * limits of its control groups are limits of the disk. Looked up each time, for
- * tapdisk may be moved to another group, and is when the first limit is set.
- * `charged`, whose reference is the thread's, is the group so far. Returns the
- * one from now on. queue.lock is held.
+ * tapdisk may be moved to another group, and is when the first limit is set. It
+ * stays so while the thread sleeps, until tapdisk leaves. queue.lock is held.
  */
-static struct cgroup_subsys_state *charge_tapdisk(const struct blktap_queue *queue,
-						  struct cgroup_subsys_state *charged)
+static void charge_tapdisk(struct blktap_queue *queue)
 {
 #ifdef CONFIG_BLK_CGROUP
-	struct cgroup_subsys_state *css;
+	struct cgroup_subsys_state *css = NULL;
 	bool same;
 
-	/* Without a tapdisk nothing is started. */
-	if (!queue->tapdisk)
-		return charged;
-	rcu_read_lock();
-	same = task_css(queue->tapdisk, io_cgrp_id) == charged;
-	rcu_read_unlock();
-	if (same)
-		return charged;
-	css = task_get_css(queue->tapdisk, io_cgrp_id);
+	if (queue->tapdisk) {
+		rcu_read_lock();
+		same = task_css(queue->tapdisk, io_cgrp_id) == queue->charged;
+		rcu_read_unlock();
+		if (same)
+			return;
+		css = task_get_css(queue->tapdisk, io_cgrp_id);
+	}
+	/* The thread has a reference of its own. */
 	kthread_associate_blkcg(css);
-	css_put(css);
-	return css;
-#else
-	return NULL;
+	queue->charged = css;
+	if (css)
+		css_put(css);
 #endif
+}
+
+/* In the worker: it charges nobody any more. */
+static void charge_nobody(struct kthread_work *work)
+{
+	kthread_associate_blkcg(NULL);
 }
 
 /* The worker: all that RUN does, but for what is tapdisk's alone. */
 static void serve_queue(struct kthread_work *work)
 {
 	struct blktap_queue *queue = container_of(work, struct blktap_queue, submit_work);
-	struct cgroup_subsys_state *charged = NULL;
 	bool idle = false;
 
 	blktap_count(queue->vbd, worker_runs, 1);
@@ -166,8 +171,8 @@ static void serve_queue(struct kthread_work *work)
 
 		mutex_lock(&queue->lock);
 		idle = !blktap_queue_serve(queue, &starts);
-		if (!list_empty(&starts))
-			charged = charge_tapdisk(queue, charged);
+		if (!list_empty(&starts) || !queue->tapdisk)
+			charge_tapdisk(queue);
 		mutex_unlock(&queue->lock);
 		blktap_submit(&starts);
 		/* A guest that never rests must not hold up RCU's tasks. */
@@ -175,7 +180,4 @@ static void serve_queue(struct kthread_work *work)
 			cond_resched_tasks_rcu_qs();
 	}
 	blktap_collect_end(queue);
-	/* A thread that sleeps keeps no group. */
-	if (charged)
-		kthread_associate_blkcg(NULL);
 }
