@@ -72,6 +72,10 @@ inline constexpr unsigned kPauseSecondsMax = 3600;
 // How often a device is tried to be claimed that another tapdisk of the guest has claimed.
 inline constexpr int kClaimPeriodMs = 500;
 
+// Errands: of what systemd is told, and how long an answer may take.
+inline constexpr std::size_t kErrandTextMax = 1024;
+inline constexpr int kErrandSeconds = 5;
+
 // The same I/O error is said again at most this often.
 inline constexpr int kErrorLogPeriodMs = 60'000;
 

@@ -176,7 +176,11 @@ void Control::run() {
 Control::~Control() {
   loop_.stop();
   if (thread_.joinable()) thread_.join();
-  if (bound_) ::unlink(path_.c_str());
+  if (!bound_) return;
+  if (hooks_.remove_socket)
+    hooks_.remove_socket();
+  else
+    ::unlink(path_.c_str());
 }
 
 // Without it tap-ctl resize still works, so it is no reason not to serve the disk.

@@ -41,6 +41,7 @@ struct ControlHooks {
   Pause* pause = nullptr;              // not there: there is none
   std::function<void()> beat = {};     // called every `beat_period`, unless that is 0
   std::chrono::milliseconds beat_period{0};
+  std::function<void()> remove_socket = {};  // unless empty, instead of unlink(2), at the end
 };
 
 // The answer to one line of a client, without the newline.

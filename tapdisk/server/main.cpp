@@ -21,7 +21,9 @@
 #include "base/limits.hpp"
 #include "base/log.hpp"
 #include "base/paths.hpp"
+#include "server/confine.hpp"
 #include "server/control.hpp"
+#include "server/errands.hpp"
 #include "server/full_store.hpp"
 #include "server/notify.hpp"
 #include "server/options.hpp"
@@ -40,9 +42,9 @@ constexpr unsigned kIdleRetryPause = 5;
 // The unit starts another one after kRunFailed, kLeft and kMissed, and after a signal.
 enum ExitCode { kDone = 0, kStartFailed = 1, kUsage = 2, kRunFailed = 3, kLeft = 4, kMissed = 5 };
 
-int failed(ExitCode code, const Error& error) {
+int failed(ExitCode code, const Error& error, Errands& errands) {
   log::error("{}", error.what);
-  notify::failed(error);
+  errands.say_failed(error);
   return code;
 }
 
@@ -143,40 +145,30 @@ bool is_missed(const Options& options) {
   return store && store->read(options.backend + "/hotplug-status") == "connected";
 }
 
-bool is_connected(const std::string& vbd) {
-  return first_line(class_attribute(vbd, "state")) == "connected";
-}
-
-// Whether the disk is still to be served: whoever ends it takes its record away first.
-bool is_wanted(const Options& options) {
-  return !options.record.empty() && !options.attach.grants &&
-         ::access(options.record.c_str(), F_OK) == 0;
-}
-
 void tell_unsynced(QueueThreads& queues) {
   if (const Result<void> told = queues.tell_unsynced(); !told) log::error("{}", told.error().what);
 }
 
 // Whether a guest that is there now will be served by another tapdisk if this one leaves.
-Result<void> may_leave(const AttachOptions& attach) {
+Result<void> may_leave(const AttachOptions& attach, Errands& errands) {
   if (attach.grants)
     return plain_error(attach.vbd, "nobody keeps requests without the module", EOPNOTSUPP);
   if (!attach.keep_ms)
     return plain_error(attach.vbd, "its guest would get I/O errors, because of --keep 0", EPERM);
   if (!notify::is_supervised())
     return plain_error(attach.vbd, "nobody would start another tapdisk", EPERM);
-  if (!is_connected(attach.vbd))
+  if (!errands.guest_is_connected())
     return plain_error(attach.vbd, "its guest is not connected", EAGAIN);
   return {};
 }
 
 // What a pause does. The module's own I/O is of no queue here, but in flight there.
-PausedDisk paused_disk(const AttachOptions& attach, OpenImage& image, QueueThreads& queues) {
+PausedDisk paused_disk(const AttachOptions& attach, OpenImage& image, QueueThreads& queues,
+                       Errands& errands) {
   return {[&] { queues.hold(); },
           [&] { queues.release(); },
           [&] {
-            return queues.rest() && (attach.grants ||
-                                     first_line(class_attribute(attach.vbd, "in_flight")) == "0");
+            return queues.rest() && (attach.grants || errands.module_rests());
           },
           [&] { return image.sync(); }, [&] { tell_unsynced(queues); }};
 }
@@ -190,15 +182,11 @@ Result<std::size_t> give_up(const AttachOptions& attach, QueueThreads& queues,
 }
 
 // Says that this process is alive, unless one of its queues is not.
-void beat(QueueThreads& queues) {
+void beat(QueueThreads& queues, Errands& errands) {
   const std::optional<unsigned> queue = queues.hanging();
-  if (!queue) return notify::alive();
+  if (!queue) return errands.say_alive();
   log::error("queue {} hangs; systemd ends this tapdisk if it goes on to, and starts another one",
              *queue);
-}
-
-int failed_to_start(const Options& options, const Error& error) {
-  return failed(is_missed(options) ? kMissed : kStartFailed, error);
 }
 
 // The unit starts the next try as soon as this one has ended: sooner where a guest waits.
@@ -207,77 +195,139 @@ void pause_before_retry(const std::string& vbd) {
   ::sleep(left.empty() || left == "0" ? kIdleRetryPause : kRetryPause);
 }
 
-int serve(const Options& options) {
-  const XenNeighbours neighbours;
-  ImageOptions image_options = options.image;
-  image_options.lock.neighbours = &neighbours;
-  auto image = open_image("raw", image_options);
-  if (!image) return failed_to_start(options, image.error());
-  const ImageInfo& disk = (*image)->info();
-  if (options.attach.submits && !disk.direct)
-    return failed_to_start(options, plain_error(options.image.path,
-                                                "cannot be submitted: its I/O is not direct",
-                                                EOPNOTSUPP));
-  ErrorLog errors{options.image.path, [](const std::string& line) { log::error("{}", line); }};
-  FullStore full{options.image.path, options.when_full,
-                 [](const std::string& line) { log::warning("{}", line); }};
-  auto opened = QueueThreads::open({options.attach, options.engine, **image, errors, full,
-                                    options.path == DataPath::kMix});
-  if (!opened) return failed_to_start(options, opened.error());
-  QueueThreads& queues = **opened;
-  if ((*image)->unsynced()) tell_unsynced(queues);
-  const Result<bool> delegated = delegate(options, **image, queues, 0);
-  if (!delegated) return failed_to_start(options, delegated.error());
-  std::uint64_t known = disk.sectors;
-  const auto stop = [&] {
-    notify::stopping("finishing what is in flight");
-    queues.stop();
-  };
-  Pause pause{paused_disk(options.attach, **image, queues)};
-  auto control = Control::open(options.control, ControlHooks{
-      [&] { return queues.stats(); },
-      [&] { return resize(options, **image, queues, known); },
-      stop,
-      [&] { return (*image)->claim(); },
-      [&] {
-        Result<void> may = may_leave(options.attach);
-        if (may) stop();
-        return may;
-      },
-      [&] { return give_up(options.attach, queues, full); },
-      &pause,
-      [&] { beat(queues); }, notify::alive_period()}, (*image)->device());
-  if (!control) return failed_to_start(options, control.error());
+// Whether this process gives up its rights. Without the module Xen's devices are needed again, for
+// each guest that comes; and who starts it by hand has asked for less than what the unit allows.
+bool is_to_be_confined(const Options& options) {
+  return options.confined && !options.attach.grants && notify::is_supervised();
+}
 
-  if (!disk.direct && queues.engine() == "libaio")
-    log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
-  const std::string description = describe(options, disk, queues, *delegated);
-  log::info("{}", description);
-  lock_memory();
-  if (!options.backend.empty()) publish_process(options.backend);
-  notify::ready(description);
-  const Result<bool> gone = queues.serve();
-  // Before this process ends, for which the toolstack waits: then another host may open the image.
-  const Result<void> settled = (*image)->settle();
-  if (!settled && gone && !*gone) tell_unsynced(queues);
-  if (!gone) {
-    if (!settled) log::error("{}", settled.error().what);
-    return failed(kRunFailed, gone.error());
+// To claim a device later takes rights: they stay until then.
+bool claim_later(const Options& options, OpenImage& image) {
+  if (!image.claim()) return false;
+  if (is_to_be_confined(options))
+    if (const Result<void> done = confine(); !done) log::error("{}", done.error().what);
+  return true;
+}
+
+// All that serves a disk, one part built upon the other.
+class Service {
+ public:
+  Service(const Options& options, Errands& errands)
+      : options_(options), errands_(errands),
+        errors_(options.image.path, [](const std::string& line) { log::error("{}", line); }),
+        full_(options.image.path, options.when_full,
+              [](const std::string& line) { log::warning("{}", line); }) {}
+
+  // The guest is served from here on.
+  Result<void> start() {
+    ImageOptions image_options = options_.image;
+    image_options.lock.neighbours = &neighbours_;
+    auto image = open_image("raw", image_options);
+    if (!image) return image.error();
+    image_ = std::move(*image);
+    if (options_.attach.submits && !disk().direct)
+      return plain_error(options_.image.path, "cannot be submitted: its I/O is not direct",
+                         EOPNOTSUPP);
+    auto queues = QueueThreads::open({options_.attach, options_.engine, *image_, errors_, full_,
+                                      options_.path == DataPath::kMix});
+    if (!queues) return queues.error();
+    queues_ = std::move(*queues);
+    if (image_->unsynced()) tell_unsynced(*queues_);
+    const Result<bool> delegated = delegate(options_, *image_, *queues_, 0);
+    if (!delegated) return delegated.error();
+    known_ = disk().sectors;
+    const bool claimed = image_->claim();
+    if (const Result<void> opened = open_control(claimed); !opened) return opened;
+
+    if (!disk().direct && queues_->engine() == "libaio")
+      log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
+    const std::string description = describe(options_, disk(), *queues_, *delegated);
+    log::info("{}", description);
+    lock_memory();
+    if (!options_.backend.empty()) publish_process(options_.backend);
+    if (claimed && is_to_be_confined(options_))
+      if (const Result<void> done = confine(); !done) return done;
+    errands_.say_ready(description);
+    return {};
   }
-  if (const std::size_t waiting = full.waiting(); waiting && !*gone)
-    log::warning("{} writes that wait for room are left to the next tapdisk", waiting);
-  // What is of no use any more must not be left to the toolstack, which may run no script.
-  if (*gone && !options.record.empty()) ::unlink(options.record.c_str());
-  if (!settled) return failed(kRunFailed, settled.error());
-  notify::stopping("done");
-  log::info("{} done", options.attach.vbd);
-  return *gone || !is_wanted(options) ? kDone : kLeft;
+
+  // Serves it until it is to be left.
+  int finish() {
+    const Result<bool> gone = queues_->serve();
+    // Before this process ends, for which the toolstack waits: then another host may open the
+    // image.
+    const Result<void> settled = image_->settle();
+    if (!settled && gone && !*gone) tell_unsynced(*queues_);
+    if (!gone) {
+      if (!settled) log::error("{}", settled.error().what);
+      return failed(kRunFailed, gone.error(), errands_);
+    }
+    if (const std::size_t waiting = full_.waiting(); waiting && !*gone)
+      log::warning("{} writes that wait for room are left to the next tapdisk", waiting);
+    // What is of no use any more must not be left to the toolstack, which may run no script.
+    if (*gone) errands_.forget_disk();
+    if (!settled) return failed(kRunFailed, settled.error(), errands_);
+    errands_.say_stopping("done");
+    log::info("{} done", options_.attach.vbd);
+    return !*gone && !options_.attach.grants && errands_.disk_is_wanted() ? kLeft : kDone;
+  }
+
+ private:
+  const ImageInfo& disk() const { return image_->info(); }
+
+  Result<void> open_control(bool claimed) {
+    ControlHooks hooks;
+    hooks.stats = [this] { return queues_->stats(); };
+    hooks.resize = [this] { return resize(options_, *image_, *queues_, known_); };
+    hooks.stop = [this] { stop(); };
+    if (!claimed) hooks.claim = [this] { return claim_later(options_, *image_); };
+    hooks.leave = [this] {
+      Result<void> may = may_leave(options_.attach, errands_);
+      if (may) stop();
+      return may;
+    };
+    hooks.give_up = [this] { return give_up(options_.attach, *queues_, full_); };
+    hooks.pause = &pause_.emplace(paused_disk(options_.attach, *image_, *queues_, errands_));
+    hooks.beat = [this] { beat(*queues_, errands_); };
+    hooks.beat_period = notify::alive_period();
+    hooks.remove_socket = [this] { errands_.remove_socket(); };
+    auto control = Control::open(options_.control, std::move(hooks), image_->device());
+    if (!control) return control.error();
+    control_ = std::move(*control);
+    return {};
+  }
+
+  void stop() {
+    errands_.say_stopping("finishing what is in flight");
+    queues_->stop();
+  }
+
+  const Options& options_;
+  Errands& errands_;
+  const XenNeighbours neighbours_;
+  ErrorLog errors_;
+  FullStore full_;
+  std::unique_ptr<OpenImage> image_;
+  std::unique_ptr<QueueThreads> queues_;
+  std::uint64_t known_ = 0;  // sectors of the disk, as the guest was told
+  std::optional<Pause> pause_;
+  std::unique_ptr<Control> control_;
+};
+
+int serve(const Options& options) {
+  Errands errands{{options.attach.vbd, options.record, options.control}};
+  Service service{options, errands};
+  Result<void> done = is_to_be_confined(options) ? errands.hand_over() : Result<void>{};
+  if (done) done = service.start();
+  if (!done) return failed(is_missed(options) ? kMissed : kStartFailed, done.error(), errands);
+  return service.finish();
 }
 
 int run(std::vector<std::string> arguments) {
   const auto parsed = parse_options(std::move(arguments));
   if (!parsed) {
-    failed(kUsage, parsed.error());
+    log::error("{}", parsed.error().what);
+    notify::failed(parsed.error());
     return kUsage;
   }
   if (const Answer* answer = std::get_if<Answer>(&*parsed)) {

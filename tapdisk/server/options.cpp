@@ -124,6 +124,8 @@ void describe_service(CLI::App& app, Options& options) {
                  "how long requests wait for another tapdisk if this one is gone; then they fail")
       ->check(CLI::Range(0u, BLKTAP_KEEP_MS_MAX / 1000))
       ->capture_default_str();
+  add_choice<bool>(app, "--confine", options.confined, {{"on", true}, {"off", false}},
+                   "give up all rights but those to this disk, if systemd starts it");
   app.add_option("--control", options.control, "path of the control socket");
   app.add_option("--backend", options.backend,
                  "directory of the vbd in xenstore, to be told the process's ID");
@@ -152,7 +154,7 @@ constexpr std::string_view kOfTheDisk[] = {
 // Of the module, or of data that is mapped.
 constexpr std::string_view kOfTheModule[] = {
     "data-path", "window", "profile", "persistent-grants", "no-persistent-grants", "copy",
-    "poll-us", "keep"};
+    "poll-us", "keep", "confine"};
 
 bool is_one_of(std::span<const std::string_view> words, std::string_view word) {
   return std::ranges::find(words, word) != words.end();

@@ -45,6 +45,7 @@ struct Options {
   std::string backend;  // directory in xenstore where to say which process this is; empty: nowhere
   std::string record;   // file that the arguments were in, if any
   bool foreground_log = false;
+  bool confined = true;  // gives up its rights, if systemd has started it
 };
 
 // A text that the user asked for, instead of a disk.

@@ -159,7 +159,7 @@ TEST(Options, SettingsAreTheAdministrators) {
       {"engine", 1},    {"direct", 1},  {"sector-size", 1},       {"no-discard", 1},
       {"lock", 1},      {"shared", 1},  {"data-path", 2},         {"window", 2},
       {"profile", 2},   {"copy", 2},    {"persistent-grants", 2}, {"no-persistent-grants", 2},
-      {"poll-us", 2},   {"keep", 2},    {"when-full", 1}};
+      {"poll-us", 2},   {"keep", 2},    {"when-full", 1},           {"confine", 2}};
   const auto parsed = parse_options({"--help"});
   ASSERT_TRUE(parsed);
   const std::string help = std::get<Answer>(*parsed).text;
