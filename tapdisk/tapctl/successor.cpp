@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -59,7 +60,7 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
   if (const auto leaves = ask(places, vbd, R"({"cmd":"leave"})"); !leaves) return leaves.error();
 
   Clock::time_point gone{};
-  Clock::time_point waited = Clock::now();  // the last time that somebody served or was waited for
+  std::optional<Clock::time_point> nobody;  // since when nobody serves or is waited for
   pid_t seen = 0;                           // to serve, by an earlier look
   for (const auto asked = Clock::now();; std::this_thread::sleep_for(kLookPeriod)) {
     const Result<Service> now = look(places, vbd);
@@ -68,13 +69,16 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
     if (!first && gone == Clock::time_point{}) gone = Clock::now();
     if (first && Clock::now() - asked > kLeaveTime)
       return plain_error(vbd, fmt::format("its tapdisk {} does not leave", before->pid), ETIMEDOUT);
-    if (now->attached || now->keep_left_ms) waited = Clock::now();
     // What one look sees was read one after the other, and may never have been so.
     const pid_t serves = !first && now->attached && !now->keep_left_ms ? now->pid : 0;
     if (serves && std::exchange(seen, serves) == serves)
       return Succession{before->pid, serves,
                         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - gone)};
-    if (first || now->attached || now->keep_left_ms || Clock::now() - waited < kDoubt) continue;
+    if (now->attached || now->keep_left_ms)
+      nobody.reset();
+    else if (!nobody)
+      nobody = Clock::now();
+    if (!nobody || Clock::now() - *nobody < kDoubt) continue;
     return plain_error(vbd, fmt::format("no other tapdisk has come; journalctl -u "
                                         "blktap-tapdisk@{} says why", vbd), ETIMEDOUT);
   }

@@ -3,10 +3,6 @@
 #
 # For the cases that try kinds of guests. Use after lib.sh.
 
-all_zero() { # FILE...
-    [ "$(sort -u "$@")" = 0 ]
-}
-
 # Without it blkfront asks for less than it is offered. With persistent grants, too, it would set
 # pages aside for as many and as large requests as there may be: 512 MiB for each queue.
 all_of_protocol="xen_blkfront.max_ring_page_order=4 xen_blkfront.max_indirect_segments=256"

@@ -20,6 +20,8 @@ wait_for() { # SECONDS COMMAND...: until the command succeeds
     done
 }
 
+all_zero() { [ "$(sort -u "$@")" = 0 ]; } # FILE...
+
 # --- guests ---------------------------------------------------------------------------------------
 
 guest_console() { echo "/var/log/xen/console/guest-$1.log"; } # all it ever printed
