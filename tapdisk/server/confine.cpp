@@ -8,11 +8,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <string>
 
@@ -105,10 +105,12 @@ Result<void> filter_system_calls() {
   return {};
 }
 
+// In a directory that is removed nothing can be made.
 Result<void> leave_files() {
-  const std::string empty = std::string{kRunDirectory} + "/empty";
-  if (::mkdir(empty.c_str(), 0) && errno != EEXIST) return system_error(empty, errno);
-  if (::chroot(empty.c_str()) || ::chdir("/")) return system_error(empty, errno);
+  std::string empty = std::string{kRunDirectory} + "/.empty-XXXXXX";
+  if (!::mkdtemp(empty.data())) return system_error(empty, errno);
+  const bool inside = ::chdir(empty.c_str()) == 0;
+  if (::rmdir(empty.c_str()) || !inside || ::chroot(".")) return system_error(empty, errno);
   return {};
 }
 

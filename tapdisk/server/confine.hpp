@@ -9,7 +9,7 @@
 
 namespace tapdisk {
 
-// All threads are, from now on and for good: in an empty directory (chroot(2)); as files and IPC
+// All threads are, from now on and for good: in a removed directory (chroot(2)); as files and IPC
 // see them a user that nobody else is, without capabilities (credentials(7)); and left with the
 // system calls that a disk takes (seccomp(2)): any other kills the process. Its real user stays
 // root, for systemd-shutdown ends the processes of others, and only the caller's capabilities

@@ -31,6 +31,7 @@ set_options() { # BACK-END
         [[ $1 != *+copy* ]] || options+=" --profile copy --no-persistent-grants"
         [[ $1 != *+window* ]] || options+=" --data-path window"
         [[ $1 != *+submit* ]] || options+=" --data-path submit"
+        [[ $1 != *+unconfined* ]] || options+=" --confine off"
         [[ $1 != *+poll* ]] || options+=" --poll-us 5000" # emulated guests are slow to ask again
         sed -i '/^TAPDISK_OPTIONS=/d' /etc/default/blktap
         echo "TAPDISK_OPTIONS='$options'" >> /etc/default/blktap
