@@ -11,6 +11,7 @@
 // success. Skipped and deviating cases are counted apart.
 
 #include "tests/frontend/conform.hpp"
+#include "tests/frontend/rogue_tapdisk.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -111,6 +112,9 @@ bool take_option(std::string_view argument)
 
 int main(int argc, char** argv)
 {
+    // What a case of its own starts.
+    if (argc == 4 && std::string_view(argv[0]) == "rogue-tapdisk")
+        live_as_rogue_tapdisk(argv[1], argv[2], std::strtoull(argv[3], nullptr, 10));
     testing::InitGoogleTest(&argc, argv);
     for (int i = 1; i < argc; i++)
         if (!take_option(argv[i])) {
