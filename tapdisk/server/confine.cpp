@@ -87,9 +87,11 @@ int add_rules(scmp_filter_ctx filter) {
   add(SCMP_ACT_ALLOW, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
   add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-  // abort()
-  add(SCMP_ACT_ALLOW, SCMP_SYS(tgkill),
-      SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid())));
+  // Itself: abort(), and the aligner's copies from and to a window.
+  const auto self = static_cast<scmp_datum_t>(::getpid());
+  for (const int call :
+       {SCMP_SYS(tgkill), SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev)})
+    add(SCMP_ACT_ALLOW, call, SCMP_A0(SCMP_CMP_EQ, self));
   return error;
 }
 
