@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <thread>
 #include <utility>
 
@@ -60,8 +59,9 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
   if (const auto leaves = ask(places, vbd, R"({"cmd":"leave"})"); !leaves) return leaves.error();
 
   Clock::time_point gone{};
-  std::optional<Clock::time_point> nobody;  // since when nobody serves or is waited for
-  pid_t seen = 0;                           // to serve, by an earlier look
+  Clock::time_point gap{};  // since when nobody has been seen to serve or to be waited for
+  bool in_gap = false;
+  pid_t seen = 0;           // to serve, by an earlier look
   for (const auto asked = Clock::now();; std::this_thread::sleep_for(kLookPeriod)) {
     const Result<Service> now = look(places, vbd);
     if (!now) return now.error();
@@ -74,11 +74,9 @@ Result<Succession> replace_tapdisk(const Places& places, const std::string& vbd)
     if (serves && std::exchange(seen, serves) == serves)
       return Succession{before->pid, serves,
                         std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - gone)};
-    if (now->attached || now->keep_left_ms)
-      nobody.reset();
-    else if (!nobody)
-      nobody = Clock::now();
-    if (!nobody || Clock::now() - *nobody < kDoubt) continue;
+    const bool was_in_gap = std::exchange(in_gap, !now->attached && !now->keep_left_ms);
+    if (!was_in_gap) gap = Clock::now();
+    if (!in_gap || Clock::now() - gap < kDoubt) continue;
     return plain_error(vbd, fmt::format("no other tapdisk has come; journalctl -u "
                                         "blktap-tapdisk@{} says why", vbd), ETIMEDOUT);
   }
