@@ -67,6 +67,12 @@ struct ReleaseFilter {
 };
 using Filter = std::unique_ptr<void, ReleaseFilter>;
 
+// Of a system call, compared with `value`: as a whole, or with `second` in the bits of `value`.
+constexpr scmp_arg_cmp argument(unsigned number, scmp_compare how, scmp_datum_t value,
+                                scmp_datum_t second = 0) noexcept {
+  return {number, how, value, second};
+}
+
 // 0 or -errno.
 int add_rules(scmp_filter_ctx filter) {
   int error = 0;
@@ -78,20 +84,20 @@ int add_rules(scmp_filter_ctx filter) {
   // The doorbell is among these: first in the filter.
   if (!error) error = seccomp_syscall_priority(filter, SCMP_SYS(ioctl), UINT8_MAX);
   for (const unsigned long control : kControls)
-    add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, control));
+    add(SCMP_ACT_ALLOW, SCMP_SYS(ioctl), argument(1, SCMP_CMP_EQ, control));
   // No code but what is there.
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
-    add(SCMP_ACT_ALLOW, call, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+    add(SCMP_ACT_ALLOW, call, argument(2, SCMP_CMP_MASKED_EQ, PROT_EXEC));
   // Threads only. clone3() has its flags in memory, where no filter sees them; the C library does
   // without.
-  add(SCMP_ACT_ALLOW, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+  add(SCMP_ACT_ALLOW, SCMP_SYS(clone), argument(0, SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
   add(SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3));
-  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+  add(SCMP_ACT_ALLOW, SCMP_SYS(prctl), argument(0, SCMP_CMP_EQ, PR_SET_NAME));
   // Itself: abort(), and the aligner's copies from and to a window.
   const auto self = static_cast<scmp_datum_t>(::getpid());
   for (const int call :
        {SCMP_SYS(tgkill), SCMP_SYS(process_vm_readv), SCMP_SYS(process_vm_writev)})
-    add(SCMP_ACT_ALLOW, call, SCMP_A0(SCMP_CMP_EQ, self));
+    add(SCMP_ACT_ALLOW, call, argument(0, SCMP_CMP_EQ, self));
   return error;
 }
 

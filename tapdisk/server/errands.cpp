@@ -7,7 +7,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -91,13 +90,13 @@ void Errands::run_all(const Fd& socket) const {
   ::mlockall(MCL_CURRENT);
   Order order{};
   for (;;) {
-    const ssize_t bytes =
+    const auto received =
         retry_eintr([&] { return ::recv(socket.get(), &order, sizeof(order), 0); });
-    if (bytes <= 0) ::_exit(0);
-    const std::size_t head = std::min<std::size_t>(bytes, offsetof(Order, text));
-    const bool whole = head == offsetof(Order, text);
-    const bool done =
-        whole && run(order.what, std::string(order.text.data(), bytes - head), order.code);
+    if (received <= 0) ::_exit(0);
+    const auto bytes = static_cast<std::size_t>(received);
+    constexpr std::size_t kHead = offsetof(Order, text);
+    const bool done = bytes >= kHead &&
+                      run(order.what, std::string(order.text.data(), bytes - kHead), order.code);
     retry_eintr([&] { return ::send(socket.get(), &done, sizeof(done), MSG_NOSIGNAL); });
   }
 }

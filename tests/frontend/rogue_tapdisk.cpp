@@ -49,7 +49,7 @@ struct Files {
     }
     int scratch;
     int random;
-    int pipe[2];
+    int pipe[2] = {-1, -1};
 };
 
 // What both threads can do.

@@ -126,9 +126,9 @@ private:
     std::thread thread_;
 };
 
-// Its exit status; a signal is 128 and its number. Killed after `limit`, if that is not 0.
+// Its exit status; a signal is 128 and its number. Killed after `limit`, if there is one.
 int live(const std::string& node, const std::string& scratch, std::uint64_t seed,
-         std::chrono::milliseconds limit)
+         std::optional<std::chrono::milliseconds> limit)
 {
     std::array<std::string, 4> words{"rogue-tapdisk", node, scratch, std::to_string(seed)};
     std::array<char*, 5> arguments{words[0].data(), words[1].data(), words[2].data(),
@@ -138,11 +138,9 @@ int live(const std::string& node, const std::string& scratch, std::uint64_t seed
         return -1;
     int status = 0;
     const auto ended = [&] { return waitpid(child, &status, WNOHANG) == child; };
-    if (limit == 0ms || !eventually(limit, ended)) {
-        if (limit == 0ms && eventually(120s, ended))
-            return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    if (!eventually(limit.value_or(120s), ended)) {
         kill(child, SIGKILL);
-        if (!eventually(60s, ended))
+        if (!limit || !eventually(60s, ended))
             return -2;
     }
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -165,7 +163,9 @@ TEST(RogueTapdisk, HarmsNobodyButItsDisk)
     unsigned killed = 0;
     for (; lives < settings.requests / kRequestsOfALife && !HasFailure(); lives++) {
         const std::uint64_t seed = random();
-        const auto limit = random() % 2 ? 0ms : std::chrono::milliseconds{1 + random() % 400};
+        std::optional<std::chrono::milliseconds> limit;
+        if (random() % 2)
+            limit.emplace(1 + random() % 400);
         const int status = live(vbd.node(), scratch, seed, limit);
         killed += status == 128 + SIGKILL;
         EXPECT_TRUE(status == 0 || status == 128 + SIGKILL)
