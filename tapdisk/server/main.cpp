@@ -237,7 +237,7 @@ class Service {
     if (!delegated) return delegated.error();
     known_ = disk().sectors;
     const bool claimed = image_->claim();
-    if (const Result<void> opened = open_control(claimed); !opened) return opened;
+    if (Result<void> opened = open_control(claimed); !opened) return opened;
 
     if (!disk().direct && queues_->engine() == "libaio")
       log::warning("libaio waits for each request by itself when I/O is not direct; use io_uring");
@@ -246,7 +246,7 @@ class Service {
     lock_memory();
     if (!options_.backend.empty()) publish_process(options_.backend);
     if (claimed && is_to_be_confined(options_))
-      if (const Result<void> done = confine(); !done) return done;
+      if (Result<void> done = confine(); !done) return done;
     errands_.say_ready(description);
     return {};
   }
