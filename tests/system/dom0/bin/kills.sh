@@ -18,6 +18,7 @@ next_end() { # VBD: its tapdisk meets a random end, and another one is there
     local before=$EPOCHREALTIME pid kinds=(KILL KILL SEGV ABRT TERM restart upgrade) kind
     kind=${kinds[RANDOM % ${#kinds[@]}]}
     pid=$(cat "/sys/class/blktap/$1/tapdisk_pid")
+    [ "$pid" -gt 0 ] || die "$1 has no tapdisk" # and to kill 0 is to kill ourselves
     case $kind in
     restart) systemctl restart "blktap-tapdisk@$1.service" ;;
     upgrade) tap-ctl upgrade "$1" > /dev/null ;;
